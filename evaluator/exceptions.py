@@ -1,0 +1,50 @@
+"""What can go wrong in an evaluation: one root, few leaves; each says whose fault it is and whether a retry can help."""
+
+from enum import StrEnum
+
+
+class Fault(StrEnum):
+    """Who has to act after a failure."""
+
+    SUBMITTER = "submitter"
+    OPERATOR = "operator"
+    OURS = "ours"
+
+
+class EvaluatorError(Exception):
+    """Root of the evaluator's errors. The message is one sentence: what was seen, what was expected, what to do."""
+
+    fault = Fault.OURS
+    retry_helps = False
+
+
+class InvalidRequest(EvaluatorError):
+    """A name, option or number that was asked for does not exist or is out of range."""
+
+    fault = Fault.SUBMITTER
+
+
+class InvalidCheckpoint(EvaluatorError):
+    """A checkpoint file cannot be evaluated: unreadable, wrong names or shapes, weights or logits not finite."""
+
+    fault = Fault.SUBMITTER
+
+
+class InvalidResult(EvaluatorError):
+    """A shard's report contradicts its specification or itself."""
+
+
+class DatasetMissing(EvaluatorError):
+    """The files of a data set are not where they should be, or not the ones they should be."""
+
+    fault = Fault.OPERATOR
+
+
+class ArtifactMissing(EvaluatorError):
+    """A stored checkpoint is gone, or its bytes no longer match its address."""
+
+    fault = Fault.OPERATOR
+
+
+class LostLease(EvaluatorError):
+    """A worker reports on a shard that meanwhile belongs to another attempt; its report is refused."""

@@ -1,0 +1,229 @@
+"""What is measured, exactly: immutable, versioned, hashed evaluation protocols (torch-free).
+
+A protocol is never edited once numbers were published under it: the next version stands beside it.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+
+from evaluator.exceptions import InvalidRequest
+from evaluator.types import Neighborhood, Norm, Split, ThreatModel
+
+
+class Initialization(StrEnum):
+    """Where a PGD restart begins inside the budget."""
+
+    UNIFORM = "uniform"
+    """Uniform in the epsilon-cube (Madry et al. 2018); for L2, uniform in the ball."""
+    NORM_UNIFORM = "norm-uniform"
+    """A Gaussian direction scaled to a norm of U(0, 1) · epsilon (the paper's code)."""
+
+
+class Selection(StrEnum):
+    """Which restart's loss is an example's robust loss."""
+
+    LOSS = "loss"
+    """The restart with the largest cross-entropy."""
+    WRONG_CLASS_CONFIDENCE = "wrong-class-confidence"
+    """The restart with the largest probability of any wrong class (the paper's code)."""
+
+
+@dataclass(frozen=True)
+class PgdSettings:
+    """Projected gradient ascent on the cross-entropy: `steps` steps of `step_size`, best of steps + 1 iterates."""
+
+    steps: int
+    step_size: float
+    restarts: int
+    initialization: Initialization = Initialization.UNIFORM
+    selection: Selection = Selection.LOSS
+
+
+@dataclass(frozen=True)
+class AutoAttackSettings:
+    """AutoAttack `standard`. The attacks re-seed for each chunk, so chunk size and seed decide the outcome."""
+
+    chunk_size: int
+    seed: int = 0
+    version: str = "standard"
+
+
+@dataclass(frozen=True)
+class FlatnessSettings:
+    """Average-case flatness: mean over `samples` random ν on the sphere of B_xi(w) of RLoss(w + ν) − RLoss(w)."""
+
+    neighborhood: Neighborhood
+    samples: int
+    attack: PgdSettings
+
+
+@dataclass(frozen=True)
+class Examples:
+    """How many examples of each split a stage uses: always the first ones, in the data set's own order."""
+
+    test: int
+    train: int
+
+    def count(self, split: Split) -> int:
+        """Return the number of examples of `split`."""
+        return self.test if split is Split.TEST else self.train
+
+    def limited(self, limit: int) -> "Examples":
+        """Return the same with at most `limit` examples a split."""
+        return Examples(min(self.test, limit), min(self.train, limit))
+
+
+@dataclass(frozen=True)
+class EvaluationProtocol:
+    """Everything that decides a number, and nothing that does not (no batch size, no device, no worker count)."""
+
+    name: str
+    version: int
+    dataset: str
+    threat_model: ThreatModel
+    seed: int
+    clean_examples: Examples
+    robust_loss: PgdSettings
+    robust_loss_examples: Examples
+    autoattack: AutoAttackSettings
+    autoattack_examples: Examples
+    flatness: FlatnessSettings
+    flatness_examples: Examples
+    rankable: bool = True
+
+    def __post_init__(self) -> None:
+        for split in Split:
+            if self.flatness_examples.count(split) > self.robust_loss_examples.count(split):
+                raise InvalidRequest(
+                    f"protocol {self.name}: flatness on {split} needs the robust loss of the same examples, "
+                    f"but asks for {self.flatness_examples.count(split)} of "
+                    f"{self.robust_loss_examples.count(split)}"
+                )
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON of all fields, as 64 hexadecimal digits."""
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+    @property
+    def label(self) -> str:
+        """Name and version as people write them, for example `digits-linf v1`."""
+        return f"{self.name} v{self.version}"
+
+    def limited(self, limit: int | None) -> "EvaluationProtocol":
+        """Return the protocol on at most `limit` examples a split: another digest, never rankable."""
+        if limit is None:
+            return self
+        if limit < 1:
+            raise InvalidRequest(f"a limit needs at least one example, got {limit}")
+        return replace(
+            self,
+            clean_examples=self.clean_examples.limited(limit),
+            robust_loss_examples=self.robust_loss_examples.limited(limit),
+            autoattack_examples=self.autoattack_examples.limited(limit),
+            flatness_examples=self.flatness_examples.limited(limit),
+            rankable=False,
+        )
+
+
+_cifar_pgd = PgdSettings(steps=20, step_size=0.007, restarts=10)
+
+CIFAR10_LINF = EvaluationProtocol(
+    name="cifar10-linf",
+    version=1,
+    dataset="cifar10",
+    threat_model=ThreatModel(Norm.LINF, 8 / 255),
+    seed=0,
+    clean_examples=Examples(test=10_000, train=50_000),
+    robust_loss=_cifar_pgd,
+    robust_loss_examples=Examples(test=1000, train=1000),
+    autoattack=AutoAttackSettings(chunk_size=250),
+    autoattack_examples=Examples(test=1000, train=1000),
+    flatness=FlatnessSettings(Neighborhood(0.5), samples=10, attack=replace(_cifar_pgd, restarts=1)),
+    flatness_examples=Examples(test=1000, train=1000),
+)
+
+_paper_pgd = replace(
+    _cifar_pgd, initialization=Initialization.NORM_UNIFORM, selection=Selection.WRONG_CLASS_CONFIDENCE
+)
+
+STUTZ2021_CIFAR10 = replace(
+    CIFAR10_LINF,
+    name="stutz2021-cifar10",
+    threat_model=ThreatModel(Norm.LINF, 0.0314),
+    robust_loss=_paper_pgd,
+    flatness=FlatnessSettings(Neighborhood(0.5), samples=10, attack=replace(_paper_pgd, restarts=1)),
+)
+
+# Radius, budget and counts of digits: docs/decisions/0005-digits-protocol.md holds the measurements behind them.
+_digits_pgd = PgdSettings(steps=20, step_size=0.03, restarts=10)
+
+DIGITS_LINF = EvaluationProtocol(
+    name="digits-linf",
+    version=1,
+    dataset="digits",
+    threat_model=ThreatModel(Norm.LINF, 0.15),
+    seed=0,
+    clean_examples=Examples(test=1000, train=400),
+    robust_loss=_digits_pgd,
+    robust_loss_examples=Examples(test=1000, train=400),
+    autoattack=AutoAttackSettings(chunk_size=200),
+    autoattack_examples=Examples(test=1000, train=400),
+    flatness=FlatnessSettings(Neighborhood(0.25), samples=10, attack=replace(_digits_pgd, restarts=1)),
+    flatness_examples=Examples(test=1000, train=400),
+)
+
+DIGITS_DEMO = replace(
+    DIGITS_LINF,
+    name="digits-demo",
+    robust_loss_examples=Examples(test=500, train=200),
+    autoattack_examples=Examples(test=200, train=100),
+    flatness_examples=Examples(test=500, train=200),
+)
+
+_smoke_pgd = PgdSettings(steps=3, step_size=0.06, restarts=2)
+
+SMOKE = replace(
+    DIGITS_LINF,
+    name="smoke",
+    clean_examples=Examples(test=24, train=16),
+    robust_loss=_smoke_pgd,
+    robust_loss_examples=Examples(test=12, train=8),
+    autoattack=AutoAttackSettings(chunk_size=4),
+    autoattack_examples=Examples(test=4, train=4),
+    flatness=FlatnessSettings(Neighborhood(0.25), samples=2, attack=replace(_smoke_pgd, restarts=1)),
+    flatness_examples=Examples(test=12, train=8),
+    rankable=False,
+)
+
+PROTOCOLS: dict[str, tuple[EvaluationProtocol, ...]] = {
+    "digits-linf": (DIGITS_LINF,),
+    "digits-demo": (DIGITS_DEMO,),
+    "cifar10-linf": (CIFAR10_LINF,),
+    "stutz2021-cifar10": (STUTZ2021_CIFAR10,),
+    "smoke": (SMOKE,),
+}
+"""Every shipped protocol by name, oldest version first."""
+
+
+def find_protocol(name: str, version: int | None = None) -> EvaluationProtocol:
+    """Return the named protocol, its newest version unless one is asked for.
+
+    Raises:
+        InvalidRequest: no such name or version; the message lists what there is.
+    """
+    versions = PROTOCOLS.get(name)
+    if versions is None:
+        raise InvalidRequest(f"no protocol is called {name!r}; there are {', '.join(PROTOCOLS)}")
+    if version is None:
+        return versions[-1]
+    for protocol in versions:
+        if protocol.version == version:
+            return protocol
+    raise InvalidRequest(
+        f"protocol {name} has no version {version}; it has {', '.join(str(p.version) for p in versions)}"
+    )

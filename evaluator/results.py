@@ -1,0 +1,140 @@
+"""What a measurement says: shard, measurement and evaluation results, to and from JSON (torch-free)."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ConfigDict, TypeAdapter, with_config
+
+from evaluator.metrics import StageName, column
+from evaluator.types import Split
+
+SCHEMA_VERSION = 1
+"""Version of the JSON below; a reader of version n reads every version ≤ n."""
+
+_strict = with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
+
+
+@_strict
+@dataclass(frozen=True)
+class ShardSpec:
+    """The claimable piece of a stage: examples start … stop − 1 of a split, for one weight sample or none."""
+
+    stage: StageName
+    split: Split
+    start: int
+    stop: int
+    weight_sample: int | None = None
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@_strict
+@dataclass(frozen=True)
+class PassCounts:
+    """Examples pushed forward and backward through the network."""
+
+    forward: int = 0
+    backward: int = 0
+
+    def __add__(self, other: "PassCounts") -> "PassCounts":
+        return PassCounts(self.forward + other.forward, self.backward + other.backward)
+
+
+@_strict
+@dataclass(frozen=True)
+class ShardResult:
+    """Per-example outcomes of one shard: each value is a list over its examples (of lists over restarts, where named).
+
+    stage → values: clean → loss, prediction, label · robust_loss and flatness → loss[restart],
+    wrong_class_confidence[restart], correct[restart] · autoattack → broken_by (see `combine.BROKEN_BY`).
+    """
+
+    spec: ShardSpec
+    values: dict[str, list[Any]]
+    passes: PassCounts
+    seconds: float
+    device: str
+    versions: dict[str, str]
+    warnings: tuple[str, ...] = ()
+
+
+@_strict
+@dataclass(frozen=True)
+class Measurement:
+    """One published number with its 95 % interval. `split` is None for gaps (test − train)."""
+
+    metric: str
+    split: Split | None
+    value: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def column(self) -> str:
+        """The name under which this number stands in tables, JSON and CSV."""
+        return column(self.metric, self.split)
+
+
+@_strict
+@dataclass(frozen=True)
+class StageSummary:
+    """What one stage cost on one split, where it ran, and what it warned of."""
+
+    stage: StageName
+    split: Split
+    shards: int
+    passes: PassCounts
+    seconds: float
+    devices: tuple[str, ...]
+    warnings: tuple[str, ...]
+    outcomes: dict[str, int] = field(default_factory=dict)
+    """AutoAttack only: how many examples were first broken by what (`clean`, `apgd-ce`, …, `robust`)."""
+
+
+@_strict
+@dataclass(frozen=True)
+class EvaluationResult:
+    """All numbers of one run with everything needed to repeat them."""
+
+    schema_version: int
+    protocol: str
+    protocol_version: int
+    protocol_digest: str
+    rankable: bool
+    limit: int | None
+    seed: int
+    checkpoint_sha256: str | None
+    versions: dict[str, tuple[str, ...]]
+    """Library → every version that took part (one, unless workers differ)."""
+    measurements: tuple[Measurement, ...]
+    stages: tuple[StageSummary, ...]
+
+    def measurement(self, column: str) -> Measurement:
+        """Return the number of one column, for example `robust_loss_test`; KeyError when there is none."""
+        return {m.column: m for m in self.measurements}[column]
+
+
+_SHARD = TypeAdapter(ShardResult)
+_EVALUATION = TypeAdapter(EvaluationResult)
+
+
+def shard_to_json(result: ShardResult) -> str:
+    """Return `result` as JSON; finite numbers only."""
+    return _SHARD.dump_json(result).decode()
+
+
+def shard_from_json(text: str) -> ShardResult:
+    """Parse what `shard_to_json` wrote; pydantic.ValidationError when it is anything else."""
+    return _SHARD.validate_json(text)
+
+
+def evaluation_to_json(result: EvaluationResult, *, indent: int | None = None) -> str:
+    """Return `result` as JSON."""
+    return _EVALUATION.dump_json(result, indent=indent).decode()
+
+
+def evaluation_from_json(text: str) -> EvaluationResult:
+    """Parse what `evaluation_to_json` wrote; pydantic.ValidationError when it is anything else."""
+    return _EVALUATION.validate_json(text)
