@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 
+from pydantic import TypeAdapter
+
 from evaluator.exceptions import InvalidRequest
 from evaluator.types import Neighborhood, Norm, Split, ThreatModel
 
@@ -106,8 +108,7 @@ class EvaluationProtocol:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the canonical JSON of all fields, as 64 hexadecimal digits."""
-        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        return hashlib.sha256(to_json(self).encode()).hexdigest()
 
     @property
     def label(self) -> str:
@@ -128,6 +129,19 @@ class EvaluationProtocol:
             flatness_examples=self.flatness_examples.limited(limit),
             rankable=False,
         )
+
+
+_PROTOCOL = TypeAdapter(EvaluationProtocol)
+
+
+def to_json(protocol: EvaluationProtocol) -> str:
+    """Return the canonical JSON of all fields: sorted keys, no spaces. The digest is taken over it."""
+    return json.dumps(asdict(protocol), sort_keys=True, separators=(",", ":"))
+
+
+def from_json(text: str) -> EvaluationProtocol:
+    """Parse what `to_json` wrote, bit for bit; pydantic.ValidationError when it is anything else."""
+    return _PROTOCOL.validate_json(text)
 
 
 _cifar_pgd = PgdSettings(steps=20, step_size=0.007, restarts=10)
