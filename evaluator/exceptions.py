@@ -1,4 +1,4 @@
-"""What can go wrong in an evaluation: one root, few leaves; each says whose fault it is and whether a retry can help."""
+"""What can go wrong in an evaluation: each error says whose fault it is and whether a retry can help."""
 
 from enum import StrEnum
 
@@ -22,6 +22,12 @@ class InvalidRequest(EvaluatorError):
     """A name, option or number that was asked for does not exist or is out of range."""
 
     fault = Fault.SUBMITTER
+
+
+class InvalidSetting(EvaluatorError):
+    """An environment variable holds a value that cannot be used."""
+
+    fault = Fault.OPERATOR
 
 
 class InvalidCheckpoint(EvaluatorError):
@@ -48,3 +54,10 @@ class ArtifactMissing(EvaluatorError):
 
 class LostLease(EvaluatorError):
     """A worker reports on a shard that meanwhile belongs to another attempt; its report is refused."""
+
+
+class StoreUnavailable(EvaluatorError):
+    """The run store's database does not answer, or has no tables yet."""
+
+    fault = Fault.OPERATOR
+    retry_helps = True

@@ -1,4 +1,7 @@
-"""How a protocol is cut into shards (torch-free). Sizes bound what one death of a worker costs; no number depends on them."""
+"""How a protocol is cut into shards (torch-free).
+
+Sizes bound what the death of a worker costs; no number depends on them.
+"""
 
 from collections.abc import Iterator
 

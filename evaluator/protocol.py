@@ -161,9 +161,7 @@ CIFAR10_LINF = EvaluationProtocol(
     flatness_examples=Examples(test=1000, train=1000),
 )
 
-_paper_pgd = replace(
-    _cifar_pgd, initialization=Initialization.NORM_UNIFORM, selection=Selection.WRONG_CLASS_CONFIDENCE
-)
+_paper_pgd = replace(_cifar_pgd, initialization=Initialization.NORM_UNIFORM, selection=Selection.WRONG_CLASS_CONFIDENCE)
 
 STUTZ2021_CIFAR10 = replace(
     CIFAR10_LINF,

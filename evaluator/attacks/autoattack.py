@@ -1,0 +1,104 @@
+"""AutoAttack `standard` (Croce & Hein 2020) by its reference package, a chunk at a time; the package's only door.
+
+The package seeds the global generator, counts calls through a trace function whose counters it never resets, and
+speaks through its logger. Here its warnings are recorded, and nothing of it is left behind.
+"""
+
+import importlib
+import logging
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evaluator.attacks.budget import verify
+from evaluator.combine import AUTOATTACK_ORDER
+from evaluator.protocol import AutoAttackSettings
+from evaluator.types import ThreatModel
+
+
+def alias_package() -> None:
+    """Let `import autoattack`, as robustbench says, find the PyPI distribution `pyautoattack`."""
+    for module in ("", ".state"):
+        sys.modules.setdefault("autoattack" + module, importlib.import_module("pyautoattack" + module))
+
+
+def first_broken_by(
+    model: nn.Module, images: Tensor, labels: Tensor, *, threat_model: ThreatModel, settings: AutoAttackSettings
+) -> tuple[list[str], tuple[str, ...]]:
+    """Attack one chunk: images [n ≤ chunk_size, c, h, w] in [0, 1], labels [n], on the model's device.
+
+    Returns what first broke each example (`clean`, an attack's name, or `robust`) and the package's warnings.
+    Equal to one call of the package on the chunk: an attack there sees the examples all earlier ones left robust.
+    """
+    from pyautoattack import AutoAttack
+
+    assert len(images) <= settings.chunk_size, f"a chunk of {len(images)} examples, {settings.chunk_size} allowed"
+    with torch.no_grad():
+        robust = model(images).argmax(1) == labels
+    outcomes = ["robust" if still else "clean" for still in robust.tolist()]
+    with _no_trace() as warnings:
+        for name in AUTOATTACK_ORDER:
+            left = [i for i, outcome in enumerate(outcomes) if outcome == "robust"]
+            if not left:
+                break
+            adversary = AutoAttack(
+                model,
+                norm=threat_model.norm.value,
+                eps=threat_model.epsilon,
+                version=settings.version,
+                seed=settings.seed,
+                device=images.device,
+            )
+            adversary.verbose = False
+            adversary.attacks_to_run = [name]
+            adversarial, predictions = adversary.run_standard_evaluation(
+                images[left], labels[left], batch_size=settings.chunk_size
+            )
+            verify(adversarial, images[left], threat_model)
+            for i, broken in zip(left, (predictions != labels[left]).tolist(), strict=True):
+                if broken:
+                    outcomes[i] = name
+    return outcomes, tuple(dict.fromkeys(warnings))
+
+
+class _Recorder(logging.Handler):
+    def __init__(self, messages: list[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._messages = messages
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._messages.append(record.getMessage())
+
+
+@contextmanager
+def _no_trace() -> Iterator[list[str]]:
+    """Restore every global the package touches; yields the list its warnings go to."""
+    from pyautoattack import checks
+
+    messages: list[str] = []
+    recorder = _Recorder(messages)
+    logger = logging.getLogger("auto-attack")
+    propagate, tracer, python_state, numpy_state = (
+        logger.propagate,
+        sys.gettrace(),
+        random.getstate(),
+        np.random.get_state(),  # noqa: NPY002  # the global state is what must be restored
+    )
+    checks.funcs.update(dict.fromkeys(checks.funcs, 0))
+    logger.addHandler(recorder)
+    logger.propagate = False
+    try:
+        with torch.random.fork_rng():
+            yield messages
+    finally:
+        sys.settrace(tracer)
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002  # see above
+        logger.propagate = propagate
+        logger.removeHandler(recorder)
+        checks.funcs.update(dict.fromkeys(checks.funcs, 0))

@@ -1,0 +1,193 @@
+"""Per-example outcomes → published numbers (torch-free); the order in which shards arrive never matters."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evaluator.exceptions import InvalidResult
+from evaluator.intervals import Estimate, bootstrap_grand_mean, bootstrap_mean, difference, wilson
+from evaluator.metrics import METRICS, StageName
+from evaluator.protocol import EvaluationProtocol, Selection
+from evaluator.results import (
+    SCHEMA_VERSION,
+    EvaluationResult,
+    Measurement,
+    PassCounts,
+    ShardResult,
+    StageSummary,
+)
+from evaluator.types import Split
+
+AUTOATTACK_ORDER = ("apgd-ce", "apgd-t", "fab-t", "square")
+"""The attacks of AutoAttack standard, in its order."""
+
+BROKEN_BY = ("clean", *AUTOATTACK_ORDER, "robust")
+"""What can first break an example: it is wrong clean, falls to an attack, or stays robust."""
+
+_RESTART_VALUES = ("loss", "wrong_class_confidence", "correct")
+VALUES: dict[StageName, tuple[str, ...]] = {
+    StageName.CLEAN: ("loss", "prediction", "label"),
+    StageName.ROBUST_LOSS: _RESTART_VALUES,
+    StageName.FLATNESS: _RESTART_VALUES,
+    StageName.AUTOATTACK: ("broken_by",),
+}
+"""The per-example values a shard of each stage reports."""
+
+Array = npt.NDArray[np.float64]
+_Estimate = tuple[str, Split | None, Estimate, int]
+
+
+def check(protocol: EvaluationProtocol, result: ShardResult) -> None:
+    """Check that a report has the values, lengths and ranges its specification asks for.
+
+    Raises:
+        InvalidResult: it has not; the message says what was seen and what was expected.
+    """
+    spec = result.spec
+    samples = range(protocol.flatness.samples) if spec.stage is StageName.FLATNESS else (None,)
+    if spec.weight_sample not in samples:
+        raise InvalidResult(f"{spec} reports on a weight sample that is not one of {samples}")
+    if set(result.values) != set(VALUES[spec.stage]):
+        raise InvalidResult(f"{spec} reports {sorted(result.values)}, expected {sorted(VALUES[spec.stage])}")
+    for name, values in result.values.items():
+        if len(values) != len(spec):
+            raise InvalidResult(f"{spec} reports {len(values)} values of {name}, expected {len(spec)}")
+    if spec.stage is StageName.AUTOATTACK:
+        unknown = set(result.values["broken_by"]) - set(BROKEN_BY)
+        if unknown:
+            raise InvalidResult(f"{spec} reports outcomes {sorted(map(str, unknown))}, expected some of {BROKEN_BY}")
+        return
+    try:
+        arrays = {name: np.asarray(values, dtype=np.float64) for name, values in result.values.items()}
+    except (TypeError, ValueError) as error:
+        raise InvalidResult(f"{spec} reports values that are no table of numbers: {error}") from error
+    settings = {StageName.ROBUST_LOSS: protocol.robust_loss, StageName.FLATNESS: protocol.flatness.attack}
+    shape = (len(spec), settings[spec.stage].restarts) if spec.stage in settings else (len(spec),)
+    for name, array in arrays.items():
+        if array.shape != shape:
+            raise InvalidResult(f"{spec} reports {name} of shape {array.shape}, expected {shape}")
+        if not np.isfinite(array).all() or (array < 0).any():
+            raise InvalidResult(f"{spec} reports values of {name} that are negative or not finite")
+
+
+def combine(
+    protocol: EvaluationProtocol,
+    results: Sequence[ShardResult],
+    *,
+    checkpoint_sha256: str | None = None,
+    limit: int | None = None,
+) -> EvaluationResult:
+    """Return all numbers of a run whose shards are all in `results`, in any order.
+
+    `protocol` is what was measured, that is, already limited where `limit` is given.
+
+    Raises:
+        InvalidResult: shards are missing, doubled or malformed.
+    """
+    for result in results:
+        check(protocol, result)
+    outcomes = _Outcomes(results)
+    estimates: list[_Estimate] = [e for split in Split for e in _estimates(protocol, outcomes, split)]
+    found = {(metric, split): (estimate, n) for metric, split, estimate, n in estimates}
+    for gap, metric in (("robust_loss_gap", "robust_loss"), ("robust_error_gap", "robust_error")):
+        (test, n_test), (train, n_train) = found[metric, Split.TEST], found[metric, Split.TRAIN]
+        estimates.append((gap, None, difference(test, train), n_test + n_train))
+    order = list(METRICS)
+    estimates.sort(key=lambda e: order.index(e[0]))
+    versions: defaultdict[str, set[str]] = defaultdict(set)
+    for result in results:
+        for library, version in result.versions.items():
+            versions[library].add(version)
+    return EvaluationResult(
+        schema_version=SCHEMA_VERSION,
+        protocol=protocol.name,
+        protocol_version=protocol.version,
+        protocol_digest=protocol.digest,
+        rankable=protocol.rankable,
+        limit=limit,
+        seed=protocol.seed,
+        checkpoint_sha256=checkpoint_sha256,
+        versions={library: tuple(sorted(seen)) for library, seen in sorted(versions.items())},
+        measurements=tuple(Measurement(metric, split, *estimate, n) for metric, split, estimate, n in estimates),
+        stages=tuple(_summary(stage, split, results) for stage in StageName for split in Split),
+    )
+
+
+def robust_losses(loss: Array, wrong_class_confidence: Array, selection: Selection) -> Array:
+    """Return each example's robust loss [n] from its restarts [n, restarts]."""
+    chosen = loss if selection is Selection.LOSS else wrong_class_confidence
+    return np.take_along_axis(loss, chosen.argmax(1)[:, None], 1)[:, 0]
+
+
+class _Outcomes:
+    """Per-example outcomes of a run as columns, each sure to cover its examples exactly once."""
+
+    def __init__(self, results: Sequence[ShardResult]) -> None:
+        self._results = sorted(results, key=lambda result: result.spec.start)
+
+    def values(self, stage: StageName, split: Split, name: str, n: int, sample: int | None = None) -> list[Any]:
+        """Return the named value of examples 0 … n − 1, where the stage has exactly these."""
+        covered, values = 0, []
+        for result in self._results:
+            spec = result.spec
+            if (spec.stage, spec.split, spec.weight_sample) == (stage, split, sample):
+                if spec.start != covered:
+                    raise InvalidResult(f"{spec} follows example {covered - 1}: shards are missing or doubled")
+                covered = spec.stop
+                values += result.values[name]
+        if covered != n:
+            which = "" if sample is None else f", weight sample {sample}"
+            raise InvalidResult(f"{stage} on {split}{which} has {covered} examples, expected {n}")
+        return values
+
+    def column(self, stage: StageName, split: Split, name: str, n: int, sample: int | None = None) -> Array:
+        """Return `values` as an array [n] or [n, restarts]."""
+        return np.asarray(self.values(stage, split, name, n, sample), dtype=np.float64)
+
+
+def _estimates(protocol: EvaluationProtocol, outcomes: _Outcomes, split: Split) -> Iterator[_Estimate]:
+    n = protocol.clean_examples.count(split)
+    loss, prediction, label = (outcomes.column(StageName.CLEAN, split, name, n) for name in VALUES[StageName.CLEAN])
+    yield "clean_error", split, wilson(int((prediction != label).sum()), n), n
+    yield "clean_loss", split, bootstrap_mean(loss, seed=protocol.seed), n
+
+    n = protocol.robust_loss_examples.count(split)
+    restarts, confidence, correct = (outcomes.column(StageName.ROBUST_LOSS, split, name, n) for name in _RESTART_VALUES)
+    reference = robust_losses(restarts, confidence, protocol.robust_loss.selection)
+    yield "robust_loss", split, bootstrap_mean(reference, seed=protocol.seed), n
+    yield "pgd_error", split, wilson(int((correct == 0).any(1).sum()), n), n
+
+    n = protocol.flatness_examples.count(split)
+    attack = protocol.flatness.attack
+    at_samples = []
+    for sample in range(protocol.flatness.samples):
+        loss, confidence = (outcomes.column(StageName.FLATNESS, split, name, n, sample) for name in _RESTART_VALUES[:2])
+        at_samples.append(robust_losses(loss, confidence, attack.selection))
+    perturbed = np.stack(at_samples)
+    matched = restarts[:n, : attack.restarts].max(1)
+    yield "flatness", split, bootstrap_grand_mean(perturbed - reference[:n], seed=protocol.seed), n
+    yield "flatness_matched", split, bootstrap_grand_mean(perturbed - matched, seed=protocol.seed), n
+
+    n = protocol.autoattack_examples.count(split)
+    counts = Counter(outcomes.values(StageName.AUTOATTACK, split, "broken_by", n))
+    yield "robust_error", split, wilson(n - counts["robust"], n), n
+    yield "robust_error_without_square", split, wilson(n - counts["robust"] - counts["square"], n), n
+
+
+def _summary(stage: StageName, split: Split, results: Sequence[ShardResult]) -> StageSummary:
+    shards = [result for result in results if (result.spec.stage, result.spec.split) == (stage, split)]
+    counts = Counter(outcome for shard in shards for outcome in shard.values.get("broken_by", ()))
+    return StageSummary(
+        stage=stage,
+        split=split,
+        shards=len(shards),
+        passes=sum((shard.passes for shard in shards), PassCounts()),
+        seconds=math.fsum(shard.seconds for shard in shards),
+        devices=tuple(sorted({shard.device for shard in shards})),
+        warnings=tuple(sorted({warning for shard in shards for warning in shard.warnings})),
+        outcomes={name: counts[name] for name in BROKEN_BY} if stage is StageName.AUTOATTACK else {},
+    )

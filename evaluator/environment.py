@@ -1,0 +1,84 @@
+"""Settings of every process, read from environment variables; a wrong value is refused at start (torch-free).
+
+| variable | default | meaning |
+|---|---|---|
+| `RUN_STORE_URL` | `sqlite:///var/runs.sqlite3` | database of runs and shards: `sqlite:///…` or `postgresql://…` |
+| `BROKER_URL` | `sqla+sqlite:///var/broker.sqlite3` | where wake-ups queue: `sqla+sqlite:///…` or `redis[s]://…` |
+| `ARTIFACTS_URL` | `var/artifacts` | checkpoints by content: a folder, or any address fsspec knows |
+| `DATA_DIR` | `var/data` | folder of data sets that are not bundled |
+| `EVALUATION_DEVICE` | `auto` | `auto`, `cpu`, `cuda` or `cuda:n` |
+| `LEASE_SECONDS` | `60` | how long a silent worker keeps its shard |
+
+Relative paths, also inside SQLite addresses, count from the repository's root, so that all processes agree.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluator.exceptions import InvalidSetting
+
+ROOT = Path(__file__).resolve().parents[1]
+
+_SQLITE = re.compile(r"((?:sqla\+)?sqlite:///)(.+)")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a process was told; see the table above."""
+
+    run_store_url: str
+    broker_url: str
+    artifacts_url: str
+    data_dir: Path
+    device: str
+    lease_seconds: float
+
+
+def read_environment(variables: Mapping[str, str] = os.environ) -> Environment:
+    """Return the settings that `variables` hold, defaults for the rest.
+
+    Raises:
+        InvalidSetting: a value cannot be used; the message names the variable and what would be right.
+    """
+    return Environment(
+        run_store_url=_url(variables, "RUN_STORE_URL", "sqlite:///var/runs.sqlite3", ("sqlite", "postgresql")),
+        broker_url=_url(variables, "BROKER_URL", "sqla+sqlite:///var/broker.sqlite3", ("sqla+sqlite", "redis", "rediss")),
+        artifacts_url=_artifacts(variables.get("ARTIFACTS_URL") or "var/artifacts"),
+        data_dir=ROOT / (variables.get("DATA_DIR") or "var/data"),
+        device=_device(variables.get("EVALUATION_DEVICE") or "auto"),
+        lease_seconds=_seconds(variables.get("LEASE_SECONDS") or "60"),
+    )
+
+
+def _url(variables: Mapping[str, str], name: str, default: str, schemes: tuple[str, ...]) -> str:
+    url = variables.get(name) or default
+    scheme = url.partition("://")[0]
+    if scheme not in schemes or not url.partition("://")[2].strip("/"):
+        expected = " or ".join(f"{scheme}://…" for scheme in schemes)
+        raise InvalidSetting(f"{name} has the scheme {scheme!r} or names no place; expected {expected}")
+    if match := _SQLITE.fullmatch(url):
+        return f"{match[1]}{ROOT / match[2]}"
+    return url
+
+
+def _artifacts(url: str) -> str:
+    return url if "://" in url else str(ROOT / url)
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise InvalidSetting(f"EVALUATION_DEVICE is {name!r}; expected auto, cpu, cuda or cuda:n")
+    return name
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 1 <= seconds <= 3600:
+        raise InvalidSetting(f"LEASE_SECONDS is {text!r}; expected a number of seconds from 1 to 3600")
+    return seconds

@@ -1,0 +1,57 @@
+"""Evaluate a model in memory: all shards of a protocol, one after the other, in this process."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from evaluator.combine import combine
+from evaluator.datasets import Dataset, load_dataset
+from evaluator.plan import plan
+from evaluator.protocol import EvaluationProtocol, find_protocol
+from evaluator.results import EvaluationResult, ShardSpec
+from evaluator.stages import measure
+
+Progress = Callable[[ShardSpec, int, int], None]
+"""Told after each shard: the shard, how many are done, how many there are."""
+
+
+def evaluate(
+    model: nn.Module,
+    protocol: EvaluationProtocol | str,
+    *,
+    dataset: Dataset | None = None,
+    device: torch.device | str | None = None,
+    batch_size: int | None = None,
+    limit: int | None = None,
+    progress: Progress | None = None,
+) -> EvaluationResult:
+    """Measure `model` under `protocol` (a name means its newest version) and return all numbers.
+
+    The model takes float32 images [n, c, h, w] in [0, 1], normalises inside and returns logits [n, classes]. It is
+    measured where its parameters lie unless `device` moves it, and is otherwise left as it was: weights, modes,
+    gradients and every global generator. `limit` bounds the examples a split; such a result is never rankable.
+
+    Raises:
+        InvalidRequest: unknown protocol, or a limit below 1.
+        InvalidCheckpoint: logits that are not finite or of the wrong shape.
+        DatasetMissing: the protocol's images are not on this machine.
+
+    Example:
+        >>> result = evaluate(model, "digits-linf", limit=100)
+        >>> result.measurement("robust_loss_test").value
+    """
+    if isinstance(protocol, str):
+        protocol = find_protocol(protocol)
+    protocol = protocol.limited(limit)
+    dataset = dataset or load_dataset(protocol.dataset)
+    if device is None:
+        device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    model.to(device)
+    shards = plan(protocol)
+    results = []
+    for done, spec in enumerate(shards, start=1):
+        results.append(measure(model, dataset, protocol, spec, device=device, batch_size=batch_size))
+        if progress is not None:
+            progress(spec, done, len(shards))
+    return combine(protocol, results, limit=limit)

@@ -1,0 +1,155 @@
+"""Measure one shard: a model, a data set, a protocol and a specification in, per-example outcomes out."""
+
+import platform
+import time
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evaluator.attacks import pgd
+from evaluator.attacks.autoattack import first_broken_by
+from evaluator.datasets import Dataset
+from evaluator.exceptions import InvalidCheckpoint
+from evaluator.flatness.neighborhood import sphere_sample
+from evaluator.flatness.perturbation import perturbed
+from evaluator.metrics import StageName
+from evaluator.observed import observed
+from evaluator.protocol import EvaluationProtocol, PgdSettings
+from evaluator.results import ShardResult, ShardSpec
+from evaluator.seeding import ExampleNoise, Purpose
+
+DEFAULT_BATCH_SIZE = 128
+
+Values = dict[str, list[object]]
+_Batch = tuple[range, Tensor, Tensor]
+
+
+def measure(
+    model: nn.Module,
+    dataset: Dataset,
+    protocol: EvaluationProtocol,
+    spec: ShardSpec,
+    *,
+    device: torch.device | str = "cpu",
+    batch_size: int | None = None,
+    tick: Callable[[], None] | None = None,
+) -> ShardResult:
+    """Measure the examples of `spec` on `model`, which lies on `device` and is left as it was.
+
+    `batch_size` bounds memory and changes no number; `tick` is called between batches, and what it raises goes through.
+
+    Raises:
+        InvalidCheckpoint: the model gives a logit that is not finite, or the wrong number of logits.
+    """
+    images, labels = (tensor.to(device) for tensor in dataset.examples(spec.split, spec.start, spec.stop))
+    _check_logits(model, images, dataset)
+    size = batch_size or DEFAULT_BATCH_SIZE
+    warnings: tuple[str, ...] = ()
+
+    def batches() -> Iterator[_Batch]:
+        for start in range(0, len(images), size):
+            if tick is not None:
+                tick()
+            stop = min(start + size, len(images))
+            yield range(spec.start + start, spec.start + stop), images[start:stop], labels[start:stop]
+
+    started = time.perf_counter()
+    with observed(model) as counter:
+        match spec.stage:
+            case StageName.CLEAN:
+                values = _clean(model, batches())
+            case StageName.ROBUST_LOSS:
+                values = _attacked(model, batches(), protocol, protocol.robust_loss, spec, Purpose.ROBUST_LOSS_START, 0)
+            case StageName.FLATNESS:
+                assert spec.weight_sample is not None, f"{spec} names no weight sample"
+                neighborhood = protocol.flatness.neighborhood
+                offsets = sphere_sample(model, neighborhood, seed=protocol.seed, sample=spec.weight_sample)
+                attack = protocol.flatness.attack
+                with perturbed(model, offsets):
+                    values = _attacked(
+                        model, batches(), protocol, attack, spec, Purpose.FLATNESS_START,
+                        spec.weight_sample * attack.restarts,
+                    )  # fmt: skip
+            case StageName.AUTOATTACK:
+                broken_by, warnings = first_broken_by(
+                    model, images, labels, threat_model=protocol.threat_model, settings=protocol.autoattack
+                )
+                values = {"broken_by": list(broken_by)}
+    return ShardResult(
+        spec=spec,
+        values=values,
+        passes=counter.passes,
+        seconds=time.perf_counter() - started,
+        device=device_name(device),
+        versions=library_versions(),
+        warnings=warnings,
+    )
+
+
+def device_name(device: torch.device | str) -> str:
+    """Return what people call the device: the GPU's product name, or the processor's architecture."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu ({platform.machine()})"
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of everything that can change a number."""
+    return {"python": platform.python_version()} | {
+        name: version(name) for name in ("torch", "numpy", "scipy", "pyautoattack", "robust-leaderboard")
+    }
+
+
+def _clean(model: nn.Module, batches: Iterator[_Batch]) -> Values:
+    values: Values = {"loss": [], "prediction": [], "label": []}
+    with torch.no_grad():
+        for _, images, labels in batches:
+            logits = model(images)
+            values["loss"] += F.cross_entropy(logits, labels, reduction="none").tolist()
+            values["prediction"] += logits.argmax(1).tolist()
+            values["label"] += labels.tolist()
+    return values
+
+
+def _attacked(
+    model: nn.Module,
+    batches: Iterator[_Batch],
+    protocol: EvaluationProtocol,
+    settings: PgdSettings,
+    spec: ShardSpec,
+    purpose: Purpose,
+    first_repetition: int,
+) -> Values:
+    values: Values = {"loss": [], "wrong_class_confidence": [], "correct": []}
+    for indices, images, labels in batches:
+        noise = [
+            ExampleNoise(protocol.seed, purpose, spec.split, indices, first_repetition + restart)
+            for restart in range(settings.restarts)
+        ]
+        found = pgd.attack(model, images, labels, threat_model=protocol.threat_model, settings=settings, noise=noise)
+        finite = found.loss.isfinite().all(1)
+        if not finite.all():
+            raise InvalidCheckpoint(
+                f"the loss of {spec.split} example {indices[int(finite.int().argmin())]} under attack is not finite: "
+                "the model's logits overflow or are NaN inside the budget"
+            )
+        values["loss"] += found.loss.tolist()
+        values["wrong_class_confidence"] += found.wrong_class_confidence.tolist()
+        values["correct"] += found.correct.tolist()
+    return values
+
+
+def _check_logits(model: nn.Module, images: Tensor, dataset: Dataset) -> None:
+    with observed(model), torch.no_grad():
+        logits = model(images[:4])
+    expected = (len(images[:4]), dataset.facts.classes)
+    if logits.shape != expected:
+        raise InvalidCheckpoint(
+            f"the model returns logits of shape {tuple(logits.shape)} for {expected[0]} images, "
+            f"expected {expected}: {dataset.facts.name} has {dataset.facts.classes} classes"
+        )
+    if not torch.isfinite(logits).all():
+        raise InvalidCheckpoint("the model returns logits that are not finite (NaN or infinity) on clean images")
