@@ -45,7 +45,9 @@ def read_environment(variables: Mapping[str, str] = os.environ) -> Environment:
     """
     return Environment(
         run_store_url=_url(variables, "RUN_STORE_URL", "sqlite:///var/runs.sqlite3", ("sqlite", "postgresql")),
-        broker_url=_url(variables, "BROKER_URL", "sqla+sqlite:///var/broker.sqlite3", ("sqla+sqlite", "redis", "rediss")),
+        broker_url=_url(
+            variables, "BROKER_URL", "sqla+sqlite:///var/broker.sqlite3", ("sqla+sqlite", "redis", "rediss")
+        ),
         artifacts_url=_artifacts(variables.get("ARTIFACTS_URL") or "var/artifacts"),
         data_dir=ROOT / (variables.get("DATA_DIR") or "var/data"),
         device=_device(variables.get("EVALUATION_DEVICE") or "auto"),

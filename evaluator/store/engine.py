@@ -1,0 +1,98 @@
+"""How the run store speaks to its database: engine, clock, and patience while it is away (torch-free)."""
+
+import functools
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from sqlalchemy import Connection, Double, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import ColumnElement
+
+from evaluator.exceptions import StoreUnavailable
+
+LOCK_SECONDS = 20
+"""How long SQLite waits for another process's write."""
+
+PATIENCE_SECONDS = 15.0
+"""How long a call waits for a database that restarts, before it gives up."""
+
+
+class now(ColumnElement[float]):  # noqa: N801  # reads as the SQL function it is
+    """Seconds since 1970 by the database's clock, so that the clocks of workers never matter."""
+
+    inherit_cache = True
+    type = Double()
+
+
+@compiles(now, "sqlite")
+def _now_sqlite(*_: Any, **__: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(now, "postgresql")
+def _now_postgresql(*_: Any, **__: Any) -> str:
+    return "CAST(extract(epoch from clock_timestamp()) AS double precision)"
+
+
+def open_engine(url: str) -> Engine:
+    """Return an engine for `url`: SQLite in WAL mode where every writer begins IMMEDIATE, or PostgreSQL."""
+    address = make_url(url)
+    if address.get_backend_name() != "sqlite":
+        return create_engine(address.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+    if address.database:
+        Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(address, connect_args={"timeout": LOCK_SECONDS})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None  # the driver shall not begin transactions: `begin` below does
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+            connection.execute(f"PRAGMA {pragma}")
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        reading = connection.get_execution_options().get("reading", False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def patient(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[Any, P], R]:
+    """Repeat a method that is one transaction while the database restarts or is locked.
+
+    Every write compares before it swaps, so a repeat after a commit whose answer was lost changes nothing twice.
+
+    Raises:
+        StoreUnavailable: the database did not answer for `PATIENCE_SECONDS`, or its tables do not exist.
+    """
+
+    @functools.wraps(method)
+    def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        wait = 0.05
+        while True:
+            try:
+                return method(self, *args, **kwargs)
+            except DBAPIError as error:
+                reason = str(error.orig).strip().splitlines()[0]
+                missing = "no such table" in reason or "does not exist" in reason
+                if not missing and not isinstance(error, OperationalError) and not error.connection_invalidated:
+                    raise
+                if missing or time.monotonic() + wait > deadline:
+                    place = self.engine.url.render_as_string(hide_password=True)
+                    raise StoreUnavailable(
+                        f"the run store at {place} does not answer ({reason}); start it, or create its tables"
+                    ) from error
+            time.sleep(wait)
+            wait = min(2 * wait, 1.0)
+
+    return call

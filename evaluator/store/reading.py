@@ -1,0 +1,124 @@
+"""What can be asked of the run store without changing anything (torch-free)."""
+
+from collections import defaultdict
+from datetime import UTC, datetime
+from uuid import UUID
+
+from pydantic import TypeAdapter
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from evaluator.metrics import StageName
+from evaluator.protocol import from_json
+from evaluator.results import EvaluationResult, ShardResult, StageSummary, evaluation_from_json, shard_from_json
+from evaluator.store.engine import open_engine, patient
+from evaluator.store.records import Event, RunRecord, RunState, ShardState, StageRecord
+from evaluator.store.rows import EventRow, RunRow, ShardRow, StageRow
+from evaluator.types import Split
+
+SUMMARY = TypeAdapter(StageSummary)
+
+
+class RunReader:
+    """Reads of the run store at `url`; none of them waits for a writer."""
+
+    def __init__(self, url: str) -> None:
+        self.engine: Engine = open_engine(url)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    @patient
+    def run(self, run_id: UUID) -> RunRecord | None:
+        """Return one run, or None where there is none."""
+        with self._reading() as session:
+            row = session.get(RunRow, run_id)
+            return None if row is None else _record(row)
+
+    @patient
+    def runs(self, *states: RunState) -> tuple[RunRecord, ...]:
+        """Return the runs in any of `states` (in all states where none is named), oldest first."""
+        query = select(RunRow).order_by(RunRow.created_at, RunRow.id)
+        if states:
+            query = query.where(RunRow.state.in_(states))
+        with self._reading() as session:
+            return tuple(_record(row) for row in session.scalars(query))
+
+    @patient
+    def progress(self, run_id: UUID) -> tuple[StageRecord, ...]:
+        """Return the stages of a run in their order; empty for an unknown run."""
+        with self._reading() as session:
+            stages = session.scalars(select(StageRow).filter_by(run_id=run_id).order_by(StageRow.position)).all()
+            shards: defaultdict[tuple[StageName, Split], list[ShardRow]] = defaultdict(list)
+            for shard in session.scalars(select(ShardRow).filter_by(run_id=run_id).order_by(ShardRow.position)):
+                shards[shard.stage, shard.split].append(shard)
+            return tuple(_progress(stage, shards[stage.stage, stage.split]) for stage in stages)
+
+    @patient
+    def shard_results(self, run_id: UUID) -> tuple[ShardResult, ...]:
+        """Return the reports of all shards that are done, in plan order."""
+        query = select(ShardRow.result).filter_by(run_id=run_id, state=ShardState.DONE).order_by(ShardRow.position)
+        with self._reading() as session:
+            return tuple(shard_from_json(text) for text in session.scalars(query) if text is not None)
+
+    @patient
+    def result(self, run_id: UUID) -> EvaluationResult | None:
+        """Return the numbers of a complete run, or None."""
+        with self._reading() as session:
+            text = session.scalar(select(RunRow.result).filter_by(id=run_id))
+            return None if text is None else evaluation_from_json(text)
+
+    @patient
+    def events(self, run_id: UUID) -> tuple[Event, ...]:
+        """Return the log of a run, oldest line first."""
+        query = select(EventRow).filter_by(run_id=run_id).order_by(EventRow.id)
+        with self._reading() as session:
+            return tuple(Event(_time(row.at), row.text) for row in session.scalars(query))
+
+    def _reading(self) -> Session:
+        return Session(self.engine.execution_options(reading=True))
+
+
+def _record(row: RunRow) -> RunRecord:
+    return RunRecord(
+        id=row.id,
+        protocol=from_json(row.protocol),
+        protocol_digest=row.protocol_digest,
+        checkpoint_sha256=row.checkpoint_sha256,
+        limit=row.limit,
+        state=row.state,
+        created_at=_time(row.created_at),
+        started_at=_time_or_none(row.started_at),
+        finished_at=_time_or_none(row.finished_at),
+        error=row.error,
+        fault=row.fault,
+    )
+
+
+def _progress(stage: StageRow, shards: list[ShardRow]) -> StageRecord:
+    done = [shard for shard in shards if shard.state is ShardState.DONE]
+    errors = [shard.error for shard in shards if shard.error is not None]
+    return StageRecord(
+        stage=stage.stage,
+        split=stage.split,
+        shards=len(shards),
+        shards_running=sum(shard.state is ShardState.RUNNING for shard in shards),
+        shards_done=len(done),
+        examples=sum(shard.stop - shard.start for shard in shards),
+        examples_done=sum(shard.stop - shard.start for shard in done),
+        attempts=max((shard.attempt for shard in shards), default=0),
+        workers=tuple(sorted({shard.worker for shard in shards if shard.worker is not None})),
+        started_at=_time_or_none(min((s.claimed_at for s in shards if s.claimed_at is not None), default=None)),
+        finished_at=_time_or_none(max(s.finished_at or 0.0 for s in done)) if len(done) == len(shards) > 0 else None,
+        error=errors[-1] if errors else None,
+        summary=None if stage.summary is None else SUMMARY.validate_json(stage.summary),
+    )
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _time_or_none(seconds: float | None) -> datetime | None:
+    return None if seconds is None else _time(seconds)

@@ -1,0 +1,102 @@
+"""The tables of the run store; rows never leave `evaluator.store` (torch-free)."""
+
+from enum import StrEnum
+from typing import Any, ClassVar
+from uuid import UUID
+
+from sqlalchemy import Double, Enum, ForeignKey, ForeignKeyConstraint, Index, String, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeEngine
+
+from evaluator.exceptions import Fault
+from evaluator.metrics import StageName
+from evaluator.store.records import RunState, ShardState
+from evaluator.types import Split
+
+NO_SAMPLE = -1
+"""`weight_sample` of shards on the unperturbed weights: NULL would escape the unique constraint."""
+
+
+def _enum(kind: type[StrEnum]) -> Enum:
+    return Enum(kind, native_enum=False, length=16, values_callable=lambda enum: [member.value for member in enum])
+
+
+class Row(DeclarativeBase):
+    """Base of all rows. Times are seconds since 1970 by the database's clock."""
+
+    type_annotation_map: ClassVar[dict[type, TypeEngine[Any] | type[TypeEngine[Any]]]] = {
+        float: Double,
+        **{kind: _enum(kind) for kind in (RunState, ShardState, StageName, Split, Fault)},
+    }
+
+
+class RunRow(Row):
+    """One protocol on one checkpoint."""
+
+    __tablename__ = "runs"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    protocol: Mapped[str] = mapped_column(Text)
+    protocol_digest: Mapped[str] = mapped_column(String(64))
+    checkpoint_sha256: Mapped[str] = mapped_column(String(64))
+    limit: Mapped[int | None]
+    state: Mapped[RunState] = mapped_column(index=True)
+    created_at: Mapped[float]
+    started_at: Mapped[float | None]
+    finished_at: Mapped[float | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    fault: Mapped[Fault | None]
+    result: Mapped[str | None] = mapped_column(Text)
+
+
+class StageRow(Row):
+    """One measurement of a run on one split; its summary once the run is complete."""
+
+    __tablename__ = "stages"
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    stage: Mapped[StageName] = mapped_column(primary_key=True)
+    split: Mapped[Split] = mapped_column(primary_key=True)
+    position: Mapped[int]
+    summary: Mapped[str | None] = mapped_column(Text)
+
+
+class ShardRow(Row):
+    """The claimable piece of a stage. `attempt` counts claims (the fence), `failures` those that came to nothing."""
+
+    __tablename__ = "shards"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["run_id", "stage", "split"], ["stages.run_id", "stages.stage", "stages.split"], ondelete="CASCADE"
+        ),
+        UniqueConstraint("run_id", "stage", "split", "start", "weight_sample"),
+        Index("shards_by_state", "state", "run_id"),
+    )
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    stage: Mapped[StageName]
+    split: Mapped[Split]
+    start: Mapped[int]
+    stop: Mapped[int]
+    weight_sample: Mapped[int]
+    state: Mapped[ShardState]
+    attempt: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0)
+    worker: Mapped[str | None] = mapped_column(String(200))
+    claimed_at: Mapped[float | None]
+    lease_expires: Mapped[float | None]
+    finished_at: Mapped[float | None]
+    error: Mapped[str | None] = mapped_column(Text)
+    result: Mapped[str | None] = mapped_column(Text, deferred=True)
+
+
+class EventRow(Row):
+    """One line of a run's log; only ever added."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
+    at: Mapped[float]
+    text: Mapped[str] = mapped_column(Text)

@@ -1,0 +1,216 @@
+"""The record of evaluation work: runs, shards, leases (torch-free)."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from uuid import UUID
+
+from sqlalchemy import exists, select, text, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from evaluator.combine import check, combine
+from evaluator.exceptions import EvaluatorError, Fault, InvalidRequest, InvalidResult
+from evaluator.protocol import EvaluationProtocol, from_json
+from evaluator.results import EvaluationResult, ShardResult, evaluation_to_json
+from evaluator.store import steps
+from evaluator.store.engine import now, patient
+from evaluator.store.reading import SUMMARY, RunReader
+from evaluator.store.records import ACTIVE, Claim, RunState, ShardState, Sweep
+from evaluator.store.rows import Row, RunRow, ShardRow, StageRow
+
+_TABLES_LOCK = 5_261_204
+"""Key of PostgreSQL's advisory lock while tables are made; any constant of ours."""
+
+log = logging.getLogger(__name__)
+
+
+class RunStore(RunReader):
+    """The run store at `url`: `sqlite:///path` or `postgresql://…`. Safe to use from several threads."""
+
+    @patient
+    def create_tables(self) -> None:
+        """Create what is missing; safe when several processes do it at once."""
+        with self.engine.begin() as connection:
+            if self.engine.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _TABLES_LOCK})
+            Row.metadata.create_all(connection)
+
+    @patient
+    def create_run(
+        self, run_id: UUID, protocol: EvaluationProtocol, checkpoint_sha256: str, *, limit: int | None = None
+    ) -> bool:
+        """Plan a run and queue all its shards; return False when it exists already.
+
+        Raises:
+            InvalidRequest: the run exists with another protocol, limit or checkpoint.
+        """
+        protocol = protocol.limited(limit)
+        try:
+            with self._writing() as session:
+                known = session.get(RunRow, run_id)
+                if known is None:
+                    steps.plan_run(session, run_id, protocol, checkpoint_sha256, limit)
+                    return True
+        except IntegrityError:  # another process created it since `get`
+            return self.create_run(run_id, protocol, checkpoint_sha256, limit=limit)
+        if (known.protocol_digest, known.checkpoint_sha256) != (protocol.digest, checkpoint_sha256):
+            raise InvalidRequest(
+                f"run {run_id} exists with protocol digest {known.protocol_digest} on checkpoint "
+                f"{known.checkpoint_sha256}; another measurement needs another run id"
+            )
+        return False
+
+    @patient
+    def claim(self, worker: str, *, run_id: UUID | None = None, lease_seconds: float = 60.0) -> Claim | None:
+        """Return the next shard for `worker` (of the oldest run, in plan order), or None when none waits.
+
+        Leases found expired are queued again first, so a dead worker's shard is taken over with the next attempt.
+        """
+        with self._writing() as session:
+            steps.expire(session, run_id)
+            shard = session.scalars(steps.shards(ShardState.QUEUED, run_id).limit(1)).first()
+            if shard is None:
+                return None
+            shard.state = ShardState.RUNNING
+            shard.attempt += 1
+            shard.worker = worker
+            shard.claimed_at = now()
+            shard.lease_expires = now() + lease_seconds
+            if steps.set_state(session, shard.run_id, (RunState.QUEUED,), state=RunState.RUNNING, started_at=now()):
+                steps.note(session, shard.run_id, f"started by {worker}")
+            run = session.get_one(RunRow, shard.run_id)
+            return Claim(
+                run_id=run.id,
+                position=shard.position,
+                attempt=shard.attempt,
+                worker=worker,
+                lease_seconds=lease_seconds,
+                spec=steps.spec_of(shard),
+                protocol=from_json(run.protocol),
+                checkpoint_sha256=run.checkpoint_sha256,
+            )
+
+    @patient
+    def heartbeat(self, claim: Claim) -> None:
+        """Extend the lease.
+
+        Raises:
+            LostLease: the shard belongs to another attempt by now, or its run has ended.
+        """
+        with self._writing() as session:
+            steps.swap(session, claim, lease_expires=now() + claim.lease_seconds)
+
+    @patient
+    def finish(self, claim: Claim, result: ShardResult) -> None:
+        """Record the report of a shard.
+
+        Raises:
+            InvalidResult: the report is for another shard, malformed, or holds what JSON cannot (NaN, infinity).
+            LostLease: the shard belongs to another attempt by now, is done already, or its run has ended.
+        """
+        if result.spec != claim.spec:
+            raise InvalidResult(
+                f"the report is for {result.spec}, but the claim for {claim.spec}; send the claimed one"
+            )
+        check(claim.protocol, result)
+        document = steps.document(result)
+        with self._writing() as session:
+            steps.swap(session, claim, state=ShardState.DONE, result=document, lease_expires=None, finished_at=now())
+
+    @patient
+    def release(self, claim: Claim) -> None:
+        """Hand a shard back unmeasured; it does not count as a failure.
+
+        Raises:
+            LostLease: as for `heartbeat`.
+        """
+        with self._writing() as session:
+            steps.swap(session, claim, state=ShardState.QUEUED, lease_expires=None)
+
+    @patient
+    def fail(self, claim: Claim, error: Exception) -> None:
+        """Record why an attempt failed: what a retry cannot help ends the run, anything else is tried again.
+
+        Raises:
+            LostLease: as for `heartbeat`.
+        """
+        fault = error.fault if isinstance(error, EvaluatorError) else Fault.OURS
+        final = isinstance(error, EvaluatorError) and fault is not Fault.OURS and not error.retry_helps
+        reason = str(error) if isinstance(error, EvaluatorError) else f"{type(error).__name__}: {error}"
+        with self._writing() as session:
+            steps.swap(session, claim, state=ShardState.QUEUED, lease_expires=None)
+            shard = session.get_one(ShardRow, (claim.run_id, claim.position))
+            steps.count_failure(session, shard, reason, fault, final=final)
+
+    @patient
+    def cancel(self, run_id: UUID) -> bool:
+        """End a run that has not ended; its workers lose their leases. False when there was nothing to cancel."""
+        with self._writing() as session:
+            cancelled = steps.set_state(session, run_id, ACTIVE, state=RunState.CANCELLED, finished_at=now())
+            if cancelled:
+                steps.note(session, run_id, "cancelled")
+            return cancelled
+
+    def complete(self, run_id: UUID) -> EvaluationResult | None:
+        """Combine a run whose shards are all done; the result for the one caller who completed it, else None."""
+        run = self.run(run_id)
+        if run is None or run.state is not RunState.RUNNING or not self._all_done(run_id):
+            return None
+        try:
+            reports = self.shard_results(run_id)
+            result = combine(run.protocol, reports, checkpoint_sha256=run.checkpoint_sha256, limit=run.limit)
+        except Exception as error:  # whatever it is, a run that cannot be combined must not be tried for ever
+            log.exception("run %s cannot be combined", run_id)
+            self._fail_run(run_id, f"the reports cannot be combined: {error}")
+            return None
+        return result if self._store_result(run_id, result) else None
+
+    def sweep(self) -> Sweep:
+        """Do what died processes left undone: queue expired shards again, complete runs whose shards are all done."""
+        before = {run.id for run in self.runs(*ACTIVE)}
+        expired = self._expire_all()
+        completed = tuple(run.id for run in self.runs(RunState.RUNNING) if self.complete(run.id) is not None)
+        failed = tuple(run.id for run in self.runs(RunState.FAILED) if run.id in before)
+        return Sweep(expired, failed, completed)
+
+    @patient
+    def _expire_all(self) -> int:
+        with self._writing() as session:
+            ended = select(RunRow.id).where(RunRow.state.not_in(ACTIVE))
+            session.execute(  # nobody waits for these, but no row shall say that it is being worked on
+                update(ShardRow)
+                .where(ShardRow.run_id.in_(ended), ShardRow.state == ShardState.RUNNING, ShardRow.lease_expires < now())
+                .values(state=ShardState.QUEUED, lease_expires=None)
+            )
+            return steps.expire(session, None)
+
+    @patient
+    def _all_done(self, run_id: UUID) -> bool:
+        undone = exists().where(ShardRow.run_id == run_id, ShardRow.state != ShardState.DONE)
+        with self._reading() as session:
+            return not session.scalar(select(undone))
+
+    @patient
+    def _fail_run(self, run_id: UUID, reason: str) -> None:
+        with self._writing() as session:
+            steps.end_failed(session, run_id, reason, Fault.OURS)
+
+    @patient
+    def _store_result(self, run_id: UUID, result: EvaluationResult) -> bool:
+        with self._writing() as session:
+            document = evaluation_to_json(result)
+            if not steps.set_state(
+                session, run_id, (RunState.RUNNING,), state=RunState.COMPLETE, result=document, finished_at=now()
+            ):
+                return False
+            for stage in result.stages:
+                row = session.get_one(StageRow, (run_id, stage.stage, stage.split))
+                row.summary = SUMMARY.dump_json(stage).decode()
+            steps.note(session, run_id, "complete")
+            return True
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            yield session
