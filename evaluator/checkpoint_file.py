@@ -1,0 +1,50 @@
+"""A checkpoint on disk, opened without torch: its header verified, its bytes hashed, its manifest read."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluator.exceptions import InvalidCheckpoint, InvalidRequest
+from evaluator.manifest import METADATA_KEY, Manifest
+from evaluator.safetensors_header import read_header
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One safetensors file of verified form. `sha256` is of all its bytes: the checkpoint's address everywhere."""
+
+    path: Path
+    sha256: str
+    manifest: Manifest
+
+
+def open_checkpoint(path: Path, *, manifest: Manifest | None = None) -> Checkpoint:
+    """Return the checkpoint at `path`; `manifest` is for files that carry none inside.
+
+    Raises:
+        InvalidCheckpoint: the file is not as the format demands, or has no manifest and none is given.
+        InvalidRequest: the file carries a manifest and the given one contradicts it.
+    """
+    header = read_header(path)
+    inside = header.metadata.get(METADATA_KEY)
+    if inside is not None:
+        carried = Manifest.from_json(inside)
+        if manifest is not None and _network(manifest) != _network(carried):
+            raise InvalidRequest(
+                f"{path.name} says that it is {_network(carried)}, but {_network(manifest)} was asked for; "
+                "leave architecture, options and data set out to follow the file"
+            )
+        manifest = carried
+    if manifest is None:
+        raise InvalidCheckpoint(
+            f"{path.name} does not say what network it is for; give --architecture, --options and --dataset, "
+            "or write the file with save_checkpoint"
+        )
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    return Checkpoint(path, sha256, manifest)
+
+
+def _network(manifest: Manifest) -> str:
+    options = ", ".join(f"{name}={value}" for name, value in manifest.options.items())
+    return f"{manifest.architecture}({options}) for {manifest.dataset}"
