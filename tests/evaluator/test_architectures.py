@@ -141,5 +141,10 @@ def test_a_wrong_option_is_refused_with_what_was_seen_and_what_is_allowed(name, 
 
 
 def test_the_registry_is_importable_without_torch():
-    code = "import sys; sys.modules['torch'] = None; from evaluator.architectures import parse_options as p; p('wideresnet', {})"
+    code = """
+import sys
+sys.modules["torch"] = None
+from evaluator.architectures import parse_options
+parse_options("wideresnet", {})
+"""
     subprocess.run([sys.executable, "-c", code], check=True)
