@@ -1,0 +1,114 @@
+"""Tables of the site: what people submitted, and what is published of it.
+
+Entries and measurements are a projection of the run store; `services.rebuild` makes them again. Everything that has to
+outlive a rebuild (slug, date of publication, owner) stands with the submission.
+"""
+
+import uuid
+
+from django.conf import settings
+from django.db import models
+from django.urls import reverse
+
+
+class State(models.TextChoices):
+    """Where a submission stands."""
+
+    SUBMITTED = "submitted"
+    QUEUED = "queued"
+    RUNNING = "running"
+    PUBLISHED = "published"
+    FAILED = "failed"
+
+
+class Submission(models.Model):
+    """One checkpoint under one protocol, as a person sent it."""
+
+    run_id = models.UUIDField(unique=True, default=uuid.uuid4, editable=False)
+    title = models.CharField(max_length=100)
+    slug = models.SlugField(max_length=120, unique=True)
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
+    is_reference = models.BooleanField(default=False)
+    checkpoint_sha256 = models.CharField(max_length=64)
+    manifest = models.JSONField()
+    stored_numbers = models.PositiveBigIntegerField()
+    protocol_name = models.CharField(max_length=64)
+    protocol_version = models.PositiveIntegerField()
+    protocol_digest = models.CharField(max_length=64)
+    protocol = models.JSONField()
+    state = models.CharField(max_length=16, choices=State, default=State.SUBMITTED)
+    failure = models.TextField(blank=True)
+    fault = models.CharField(max_length=16, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    published_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(fields=["checkpoint_sha256", "protocol_digest"], name="one_submission_per_run"),
+        )
+        indexes = (models.Index(fields=["state"]), models.Index(fields=["protocol_digest"]))
+
+    def __str__(self) -> str:
+        return f"{self.title} under {self.protocol_name} v{self.protocol_version}"
+
+    def get_absolute_url(self) -> str:
+        """Return the address of the page that shows what became of it."""
+        return reverse("entry", args=[self.slug])
+
+
+class Entry(models.Model):
+    """The published result of one run."""
+
+    submission = models.OneToOneField(Submission, on_delete=models.CASCADE)
+    run_id = models.UUIDField(unique=True, editable=False)
+    rankable = models.BooleanField()
+    seed = models.BigIntegerField()
+    versions = models.JSONField()
+    stages = models.JSONField()
+    seconds = models.FloatField()
+    robust_on_test = models.TextField()
+    """One character a test example in the data set's order: 1 when AutoAttack never broke it, else 0."""
+
+    class Meta:
+        verbose_name_plural = "entries"
+
+    def __str__(self) -> str:
+        return f"result of run {self.run_id}"
+
+
+class Measurement(models.Model):
+    """One published number with its 95 % interval; `split` is empty for gaps."""
+
+    entry = models.ForeignKey(Entry, on_delete=models.CASCADE, related_name="measurements")
+    metric = models.CharField(max_length=64)
+    split = models.CharField(max_length=8, blank=True)
+    value = models.FloatField()
+    low = models.FloatField()
+    high = models.FloatField()
+    n = models.PositiveIntegerField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["entry", "metric", "split"], name="one_number_per_metric"),)
+        ordering = ("id",)
+
+    def __str__(self) -> str:
+        return f"{self.metric} {self.split} = {self.value}"
+
+
+class ReportedResult(models.Model):
+    """A row of numbers that others published: reported, not measured here, never ranked."""
+
+    source = models.CharField(max_length=200)
+    setting = models.CharField(max_length=200)
+    position = models.PositiveIntegerField()
+    method = models.CharField(max_length=100)
+    group = models.CharField(max_length=32, blank=True)
+    values = models.JSONField()
+
+    class Meta:
+        constraints = (models.UniqueConstraint(fields=["source", "method"], name="one_row_per_source_and_method"),)
+        ordering = ("source", "position")
+
+    def __str__(self) -> str:
+        return f"{self.method}, reported in {self.source}"

@@ -1,0 +1,233 @@
+"""What changes the site: a checkpoint comes in, a run's numbers go out, and the sweep between them.
+
+The run store is the record of evaluation, the site's database that of people and publication. They meet here alone, by
+`run_id`; every step is idempotent, so that any process may die anywhere and the sweep finishes its work.
+"""
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.text import slugify
+
+from evaluator.artifacts import Artifacts
+from evaluator.environment import read_environment
+from evaluator.exceptions import Fault, InvalidCheckpoint, InvalidRequest
+from evaluator.manifest import METADATA_KEY, Manifest
+from evaluator.metrics import StageName
+from evaluator.protocol import EvaluationProtocol, from_json, to_json
+from evaluator.results import EvaluationResult
+from evaluator.safetensors_header import Header, read_header
+from evaluator.store import RunRecord, RunState, RunStore
+from evaluator.types import Split
+from leaderboard import dispatch
+from leaderboard.models import Entry, Measurement, ReportedResult, State, Submission
+
+_PENDING = (State.SUBMITTED, State.QUEUED, State.RUNNING)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One row of numbers that others published, by column name; errors as fractions."""
+
+    position: int
+    method: str
+    group: str
+    values: dict[str, float]
+
+
+def run_store() -> RunStore:
+    """Return this process's run store, its tables made."""
+    return _run_store(read_environment().run_store_url)
+
+
+def submit(
+    checkpoint: Path,
+    *,
+    title: str,
+    protocol: EvaluationProtocol,
+    owner: User | None = None,
+    is_reference: bool = False,
+    manifest: Manifest | None = None,
+) -> Submission:
+    """Take in a checkpoint file and queue its evaluation; the same file under the same protocol is taken in once.
+
+    `manifest` replaces the one inside the file.
+
+    Raises:
+        InvalidCheckpoint: the file is refused; nothing is stored.
+        InvalidRequest: title, architecture, options or data set are; nothing is stored.
+    """
+    title = title.strip()
+    longest = Submission._meta.get_field("title").max_length
+    if not 0 < len(title) <= longest or not title.isprintable():
+        raise InvalidRequest(f"a title needs 1 to {longest} printable characters, got {title[: longest + 1]!r}")
+    header = read_header(checkpoint)
+    manifest = manifest or _manifest_of(header, checkpoint.name)
+    if manifest.dataset != protocol.dataset:
+        raise InvalidRequest(
+            f"{checkpoint.name} was made for {manifest.dataset}, but {protocol.label} measures on {protocol.dataset}; "
+            "choose a protocol of the same data set"
+        )
+    sha256 = Artifacts(read_environment().artifacts_url).put(checkpoint)
+    run_id = uuid4()
+    try:
+        with transaction.atomic():
+            submission = Submission.objects.create(
+                run_id=run_id,
+                title=title,
+                slug=f"{slugify(title) or 'entry'}-{run_id.hex[:8]}",
+                owner=owner,
+                is_reference=is_reference,
+                checkpoint_sha256=sha256,
+                manifest=json.loads(manifest.to_json()),
+                stored_numbers=header.numbers,
+                protocol_name=protocol.name,
+                protocol_version=protocol.version,
+                protocol_digest=protocol.digest,
+                protocol=json.loads(to_json(protocol)),
+            )
+    except IntegrityError:
+        return Submission.objects.get(checkpoint_sha256=sha256, protocol_digest=protocol.digest)
+    _enqueue(submission)
+    return submission
+
+
+def publish_run(run_id: UUID) -> Entry | None:
+    """Publish the numbers of a complete run; the same entry however often it is called.
+
+    None when nobody submitted the run, or when it has no result yet.
+    """
+    store = run_store()
+    result = store.result(run_id)
+    if result is None:
+        return None
+    with transaction.atomic():
+        submission = Submission.objects.select_for_update().filter(run_id=run_id).first()
+        if submission is None:
+            return None
+        entry, is_new = Entry.objects.get_or_create(
+            run_id=run_id,
+            defaults={
+                "submission": submission,
+                "rankable": result.rankable,
+                "seed": result.seed,
+                "versions": result.versions,
+                "stages": [asdict(stage) for stage in result.stages],
+                "seconds": sum(stage.seconds for stage in result.stages),
+                "robust_on_test": _robust_on_test(store, run_id),
+            },
+        )
+        if is_new:
+            Measurement.objects.bulk_create(_measurements(entry, result))
+        submission.state = State.PUBLISHED
+        submission.published_at = submission.published_at or timezone.now()
+        submission.save(update_fields=["state", "published_at", "updated_at"])
+    return entry
+
+
+def rebuild() -> int:
+    """Make all entries and measurements again from the run store; return how many entries there are now."""
+    published = Submission.objects.filter(state=State.PUBLISHED).values_list("run_id", flat=True)
+    with transaction.atomic():
+        run_ids = list(published)
+        Entry.objects.all().delete()
+        return sum(publish_run(run_id) is not None for run_id in run_ids)
+
+
+def sweep() -> Counter[str]:
+    """Bring every pending submission to where its run stands; return how many came to stand where.
+
+    Expires and completes what dead workers left in the run store, publishes complete runs, mirrors failed ones with
+    their reason, creates runs that were never created, and wakes the workers while anything waits.
+    """
+    store = run_store()
+    store.sweep()
+    waiting = None
+    for submission in Submission.objects.filter(state__in=_PENDING).order_by("created_at"):
+        try:
+            run = store.run(submission.run_id)
+            if run is None:
+                _enqueue(submission)
+            elif run.state is RunState.COMPLETE:
+                publish_run(run.id)
+            else:
+                _mirror(submission, run)
+                waiting = waiting or (None if run.state.ended else run.id)
+        except Exception:  # one submission's trouble is not the others'; the next sweep tries again
+            log.exception("submission %s could not be brought forward", submission.slug)
+    if waiting is not None:
+        dispatch.evaluate(waiting)
+    return Counter(Submission.objects.values_list("state", flat=True))
+
+
+@transaction.atomic
+def import_reported(source: str, setting: str, rows: Iterable[Reported]) -> None:
+    """Replace all rows of a source."""
+    ReportedResult.objects.filter(source=source).delete()
+    ReportedResult.objects.bulk_create(ReportedResult(source=source, setting=setting, **asdict(row)) for row in rows)
+
+
+def _manifest_of(header: Header, name: str) -> Manifest:
+    if METADATA_KEY not in header.metadata:
+        raise InvalidCheckpoint(f"{name} holds no manifest; say which architecture, options and data set it is for")
+    return Manifest.from_json(header.metadata[METADATA_KEY])
+
+
+def _enqueue(submission: Submission) -> None:
+    protocol = from_json(json.dumps(submission.protocol))
+    run_store().create_run(submission.run_id, protocol, submission.checkpoint_sha256)
+    _move(submission, State.QUEUED)
+    dispatch.evaluate(submission.run_id)
+
+
+def _mirror(submission: Submission, run: RunRecord) -> None:
+    match run.state:
+        case RunState.FAILED:
+            failure = run.error or "no reason was recorded"
+            _move(submission, State.FAILED, failure=failure, fault=run.fault or Fault.OURS)
+        case RunState.CANCELLED:
+            _move(submission, State.FAILED, failure="the run was cancelled")
+        case RunState.RUNNING:
+            _move(submission, State.RUNNING)
+
+
+def _move(submission: Submission, state: State, **fields: str) -> None:
+    """Change the state unless somebody has ended the submission meanwhile."""
+    pending = Submission.objects.filter(pk=submission.pk, state__in=_PENDING)
+    pending.update(state=state, updated_at=timezone.now(), **fields)
+    submission.refresh_from_db()
+
+
+def _robust_on_test(store: RunStore, run_id: UUID) -> str:
+    shards = [
+        shard
+        for shard in store.shard_results(run_id)
+        if (shard.spec.stage, shard.spec.split) == (StageName.AUTOATTACK, Split.TEST)
+    ]
+    shards.sort(key=lambda shard: shard.spec.start)
+    return "".join("1" if cause == "robust" else "0" for shard in shards for cause in shard.values["broken_by"])
+
+
+def _measurements(entry: Entry, result: EvaluationResult) -> list[Measurement]:
+    return [
+        Measurement(entry=entry, metric=m.metric, split=m.split or "", value=m.value, low=m.low, high=m.high, n=m.n)
+        for m in result.measurements
+    ]
+
+
+@cache
+def _run_store(url: str) -> RunStore:
+    store = RunStore(url)
+    store.create_tables()
+    return store

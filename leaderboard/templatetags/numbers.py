@@ -1,0 +1,62 @@
+"""How numbers are written for readers: errors in per cent, losses in nats."""
+
+from django import template
+
+from evaluator.metrics import METRICS, Unit
+from evaluator.results import Measurement
+
+register = template.Library()
+
+
+@register.filter
+def shown(number: Measurement) -> str:
+    """Return the value as the column's header announces it: `24.5` per cent, `1.234` nats."""
+    return _written(number.value, number)
+
+
+@register.filter
+def interval(number: Measurement) -> str:
+    """Return the 95 % interval in the unit of the value: `[22.0, 27.1]`."""
+    return f"[{_written(number.low, number)}, {_written(number.high, number)}]"
+
+
+@register.filter
+def unit(key: str) -> str:
+    """Return the unit in which `shown` writes a metric."""
+    return "%" if METRICS[key].unit is Unit.FRACTION else "nats"
+
+
+@register.filter
+def percent(fraction: float | None) -> str:
+    """Return a fraction in per cent with one decimal, or a dash where there is none."""
+    return "–" if fraction is None else f"{100 * fraction:.1f}"
+
+
+@register.filter
+def grouped(count: int) -> str:
+    """Return a count with thin spaces between thousands."""
+    return f"{count:,}".replace(",", "\u202f")
+
+
+@register.filter
+def words(name: str) -> str:
+    """Return a name from the code as words: `robust loss` for `robust_loss`."""
+    return name.replace("_", " ")
+
+
+@register.filter
+def duration(seconds: float) -> str:
+    """Return seconds as people say them: `42 s`, `3 min 20 s`, `2 h 5 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    minutes, left = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {left} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _written(value: float, number: Measurement) -> str:
+    if METRICS[number.metric].unit is Unit.FRACTION:
+        return f"{100 * value:.1f}".replace("-", "−")
+    return f"{value:.3f}".replace("-", "−")

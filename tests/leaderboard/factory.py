@@ -1,0 +1,84 @@
+"""Made entries that went through the real services: a checkpoint file in, forged shard reports, numbers out."""
+
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+
+from evaluator.combine import BROKEN_BY
+from evaluator.manifest import METADATA_KEY, Manifest
+from evaluator.metrics import StageName
+from evaluator.protocol import DIGITS_DEMO, EvaluationProtocol
+from evaluator.results import PassCounts, ShardResult, ShardSpec
+from leaderboard import services
+from leaderboard.models import Submission
+
+
+def checkpoint(folder: Path, number: int) -> Path:
+    """Write a small checkpoint file whose content depends on `number`."""
+    path = folder / f"{number}.safetensors"
+    manifest = Manifest(architecture="digits-cnn", dataset="digits", recipe="digits/at")
+    weights = {"weight": np.full(8, number, dtype=np.float32)}
+    safetensors.numpy.save_file(weights, path, metadata={METADATA_KEY: manifest.to_json()})
+    return path
+
+
+def submit(
+    folder: Path, title: str = "AT", *, number: int = 0, protocol: EvaluationProtocol = DIGITS_DEMO
+) -> Submission:
+    """Submit a made checkpoint."""
+    return services.submit(checkpoint(folder, number), title=title, protocol=protocol)
+
+
+def measure(submission: Submission, *, quality: float = 0.5, seed: int = 0) -> None:
+    """Finish all shards of a submission's run with forged reports; a higher quality is more robust and flatter."""
+    store = services.run_store()
+    while claim := store.claim("forger", run_id=submission.run_id):
+        store.finish(claim, report(claim.protocol, claim.spec, quality=quality, seed=seed))
+    assert store.complete(submission.run_id) is not None
+
+
+def published(
+    folder: Path,
+    title: str = "AT",
+    *,
+    number: int = 0,
+    quality: float = 0.5,
+    protocol: EvaluationProtocol = DIGITS_DEMO,
+) -> Submission:
+    """Return a submission that is measured and published."""
+    submission = submit(folder, title, number=number, protocol=protocol)
+    measure(submission, quality=quality, seed=number)
+    services.publish_run(submission.run_id)
+    submission.refresh_from_db()
+    return submission
+
+
+def report(protocol: EvaluationProtocol, spec: ShardSpec, *, quality: float, seed: int) -> ShardResult:
+    """Forge one shard's report."""
+    generator = np.random.default_rng([seed, spec.start, spec.weight_sample or 0, len(spec.stage)])
+    n = len(spec)
+    match spec.stage:
+        case StageName.CLEAN:
+            labels = generator.integers(10, size=n)
+            wrong = generator.random(n) < 0.02
+            values = {
+                "loss": generator.exponential(0.1, n).tolist(),
+                "label": labels.tolist(),
+                "prediction": np.where(wrong, (labels + 1) % 10, labels).tolist(),
+            }
+        case StageName.AUTOATTACK:
+            broken = generator.random(n) > 0.4 + 0.5 * quality
+            causes = generator.choice(BROKEN_BY[:-1], n, p=[0.05, 0.7, 0.2, 0.03, 0.02])
+            values = {"broken_by": np.where(broken, causes, "robust").tolist()}
+        case _:
+            flatness = spec.stage is StageName.FLATNESS
+            restarts = (protocol.flatness.attack if flatness else protocol.robust_loss).restarts
+            scale = 2 - quality + (1.5 - 1.2 * quality) * flatness
+            loss = generator.gamma(1.2, scale / 1.2, (n, 1)) + generator.random((n, restarts)) * 0.05
+            values = {
+                "loss": loss.tolist(),
+                "wrong_class_confidence": (1 - np.exp(-loss)).tolist(),
+                "correct": (loss < 1).tolist(),
+            }
+    return ShardResult(spec, values, PassCounts(10 * n, 9 * n), 0.5, "cpu", {"torch": "2.13.0"})
