@@ -1,0 +1,204 @@
+"""`python -m evaluator CHECKPOINT --protocol NAME`: measure one checkpoint here; the only module that prints.
+
+It works as a worker does, on a run store of its own under var/evaluations, where `--resume` finds what an interrupted
+call has finished.
+
+Exit codes: 0 measured · 1 a failure of ours · 2 the request or the checkpoint is wrong · 130 interrupted.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import UUID, uuid4
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from evaluator.architectures import ARCHITECTURES
+from evaluator.artifacts import Artifacts
+from evaluator.checkpoint_file import Checkpoint, open_checkpoint
+from evaluator.environment import ROOT, read_environment
+from evaluator.exceptions import EvaluatorError, Fault, InvalidRequest
+from evaluator.manifest import Manifest
+from evaluator.metrics import METRICS, Unit
+from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
+from evaluator.results import EvaluationResult, Measurement, ShardSpec, evaluation_to_json
+from evaluator.store import RunState, RunStore
+from evaluator.types import Split
+
+FOLDER = ROOT / "var" / "evaluations"
+LEASE_SECONDS = 10.0
+"""Short: a killed call's shard is free again before its owner has typed the next one."""
+
+
+def parser(program: str = "python -m evaluator") -> argparse.ArgumentParser:
+    """Return the argument parser, which `manage.py evaluate` shares."""
+    arguments = argparse.ArgumentParser(
+        prog=program, description="Measure robust loss, AutoAttack robust error and flatness of a checkpoint."
+    )
+    arguments.add_argument("checkpoint", type=Path, help="safetensors file, with its manifest inside or named below")
+    arguments.add_argument("--protocol", default="digits-linf", help=f"one of {', '.join(PROTOCOLS)}")
+    arguments.add_argument("--protocol-version", type=int, help="an older version of the protocol")
+    arguments.add_argument("--architecture", help=f"for a file without a manifest: {', '.join(ARCHITECTURES)}")
+    arguments.add_argument("--options", default="{}", metavar="JSON", help="the architecture's options")
+    arguments.add_argument("--dataset", help="for a file without a manifest (default: the protocol's)")
+    arguments.add_argument("--device", help="auto, cpu, cuda or cuda:n (default: EVALUATION_DEVICE)")
+    arguments.add_argument("--limit", type=int, metavar="N", help="at most N examples a split; never rankable")
+    arguments.add_argument("--resume", action="store_true", help="go on where an interrupted call stopped")
+    arguments.add_argument("--json", action="store_true", help="print the result as JSON")
+    arguments.add_argument("--out", type=Path, metavar="FILE", help="write the result as JSON to FILE")
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None, program: str = "python -m evaluator") -> int:
+    """Measure what the arguments name and print it; return the exit code."""
+    arguments = parser(program).parse_args(argv)
+    messages = Console(stderr=True)
+    try:
+        result = _measure(arguments, messages)
+    except EvaluatorError as error:
+        messages.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        return 1 if error.fault is Fault.OURS else 2
+    except KeyboardInterrupt:
+        messages.print("interrupted; the same command with --resume goes on from here")
+        return 130
+    if arguments.out is not None:
+        arguments.out.write_text(evaluation_to_json(result, indent=2) + "\n")
+    if arguments.json:
+        sys.stdout.write(evaluation_to_json(result, indent=2) + "\n")
+    else:
+        print_result(result, Console())
+    return 0
+
+
+def print_result(result: EvaluationResult, console: Console) -> None:
+    """Print all numbers with their 95 % intervals and what they rest on."""
+    title = f"{result.protocol} v{result.protocol_version}"
+    if result.limit is not None:
+        title += f", at most {result.limit} examples a split (not rankable)"
+    table = Table(title=title, caption="value [95 % interval], n examples", title_justify="left", box=SIMPLE,
+                  pad_edge=False, padding=(0, 1, 0, 0))  # fmt: skip
+    for header in ("", "test", "n", "train", "n"):
+        table.add_column(header, justify="right" if header else "left", no_wrap=True)
+    found = {(m.metric, m.split): m for m in result.measurements}
+    for metric in METRICS.values():
+        splits = (Split.TEST, Split.TRAIN) if metric.per_split else (None,)
+        cells = [cell for split in splits for cell in _cells(found[metric.key, split], metric.unit)]
+        table.add_row(f"{metric.symbol} {metric.direction.arrow}", *cells)
+    console.print(table)
+    versions = " · ".join(f"{name} {'/'.join(seen)}" for name, seen in result.versions.items())
+    devices = sorted({device for stage in result.stages for device in stage.devices})
+    seconds = sum(stage.seconds for stage in result.stages)
+    for line in (
+        f"checkpoint sha256 {result.checkpoint_sha256}",
+        f"protocol digest {result.protocol_digest} · seed {result.seed}",
+        f"{versions} · {', '.join(devices)} · {seconds:.1f} s of measuring",
+    ):
+        console.print(line, highlight=False, soft_wrap=True)
+    for warning in sorted({warning for stage in result.stages for warning in stage.warnings}):
+        console.print(f"[yellow]AutoAttack warns:[/] {warning}", highlight=False)
+
+
+def _cells(measurement: Measurement, unit: Unit) -> tuple[str, str]:
+    m = measurement
+    form = ".1%" if unit is Unit.FRACTION else ".3f"
+    return f"{m.value:{form}} [{m.low:{form}}, {m.high:{form}}]", str(m.n)
+
+
+def _measure(arguments: argparse.Namespace, messages: Console) -> EvaluationResult:
+    protocol = find_protocol(arguments.protocol, arguments.protocol_version)
+    if arguments.out is not None and not arguments.out.resolve().parent.is_dir():
+        raise InvalidRequest(f"--out names a folder that does not exist: {arguments.out.parent}")
+    environment = read_environment()
+    limited = protocol.limited(arguments.limit)
+    checkpoint = open_checkpoint(arguments.checkpoint, manifest=_manifest(arguments, protocol))
+    _check_measurable(checkpoint, limited, environment.data_dir)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    store = RunStore(f"sqlite:///{FOLDER / 'runs.sqlite3'}")
+    try:
+        store.create_tables()
+        run_id = (_unfinished(store, checkpoint, limited) if arguments.resume else None) or uuid4()
+        artifacts = Artifacts(str(FOLDER / "artifacts"))
+        artifacts.put(checkpoint.path)
+        store.create_run(run_id, protocol, checkpoint.sha256, limit=arguments.limit)
+        return _work_until_complete(store, artifacts, run_id, arguments.device or environment.device, messages)
+    finally:
+        store.close()
+
+
+def _unfinished(store: RunStore, checkpoint: Checkpoint, protocol: EvaluationProtocol) -> UUID | None:
+    """Return the newest run of this measurement that has not failed, or None."""
+    same = [
+        run.id
+        for run in store.runs(RunState.QUEUED, RunState.RUNNING, RunState.COMPLETE)
+        if (run.checkpoint_sha256, run.protocol_digest) == (checkpoint.sha256, protocol.digest)
+    ]
+    return same[-1] if same else None
+
+
+def _manifest(arguments: argparse.Namespace, protocol: EvaluationProtocol) -> Manifest | None:
+    if arguments.architecture is None:
+        return None
+    try:
+        options = json.loads(arguments.options)
+    except json.JSONDecodeError as error:
+        raise InvalidRequest(f"--options is no JSON ({error}); write for example '{{\"width\": 16}}'") from error
+    if not isinstance(options, dict):
+        raise InvalidRequest(f"--options must be a JSON object, got {arguments.options}")
+    return Manifest(arguments.architecture, arguments.dataset or protocol.dataset, options)
+
+
+def _check_measurable(checkpoint: Checkpoint, protocol: EvaluationProtocol, data_dir: Path) -> None:
+    """Fail before anything is stored: data at hand, network and data set matching, weights sound."""
+    from evaluator.checkpoints import load_model
+    from evaluator.datasets import load_dataset
+
+    if checkpoint.manifest.dataset != protocol.dataset:
+        raise InvalidRequest(
+            f"{checkpoint.path.name} is a classifier of {checkpoint.manifest.dataset}, but {protocol.label} measures "
+            f"on {protocol.dataset}; choose a protocol of its data set"
+        )
+    load_dataset(protocol.dataset, data_dir=data_dir)
+    load_model(checkpoint)
+
+
+def _work_until_complete(
+    store: RunStore, artifacts: Artifacts, run_id: UUID, device: str, messages: Console
+) -> EvaluationResult:
+    from evaluator.work import work
+
+    columns = (
+        TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TextColumn("examples"),
+        TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(),
+    )  # fmt: skip
+    with Progress(*columns, console=messages, transient=True) as progress:
+        stages = {(s.stage, s.split): s for s in store.progress(run_id)}
+        bars = {
+            key: progress.add_task(f"{key[0]} {key[1]}", total=s.examples, completed=s.examples_done)
+            for key, s in stages.items()
+        }
+
+        def advance(spec: ShardSpec) -> None:
+            progress.advance(bars[spec.stage, spec.split], len(spec))
+
+        while True:
+            work(store, artifacts, worker="cli", run_id=run_id, device=device, lease_seconds=LEASE_SECONDS,
+                 on_shard=lambda claim, _result: advance(claim.spec))  # fmt: skip
+            run = store.run(run_id)
+            assert run is not None, f"run {run_id} vanished while it was measured"
+            if run.state.ended:
+                break
+            time.sleep(1)  # a shard is still leased to a call that was killed, or to one beside this
+    result = store.result(run_id)
+    if result is None:
+        fault = run.fault or Fault.OURS
+        failure = EvaluatorError(run.error or f"the run ended as {run.state}")
+        failure.fault = fault
+        raise failure
+    assert run.state is RunState.COMPLETE
+    return result
