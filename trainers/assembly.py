@@ -1,0 +1,119 @@
+"""From a recipe to the parts of its training, each looked up by its `kind`; no part knows another's kind."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, Optimizer
+
+from evaluator.architectures import build, parse_options
+from evaluator.datasets import Dataset, load_dataset
+from evaluator.types import Split
+from trainers.after_step import AFTER_STEP, attach
+from trainers.inner_max import maximise
+from trainers.monitors import Monitor
+from trainers.objectives import OBJECTIVES, Objective
+from trainers.recipe import Recipe
+from trainers.settings import AttackSettings, Range
+from trainers.sources import SOURCES, Source
+from trainers.state import Generators, OptimizerState, Stateful
+from trainers.steppers import STEPPERS, Closure, Stepper
+
+OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "adam": Adam}
+"""Every optimizer by the `kind` a recipe says; arguments are the parameters and the recipe's other settings."""
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The parts of one training. `outcome` is the network it yields: `model`, or an average of it."""
+
+    device: torch.device
+    model: nn.Module
+    outcome: nn.Module
+    source: Source
+    attack: AttackSettings
+    noise: torch.Generator
+    objective: Objective
+    stepper: Stepper
+    optimizer: Optimizer
+    monitor: Monitor | None
+    stateful: dict[str, Stateful]
+
+    def fresh(self) -> Closure:
+        """Draw a batch and attack it at the current weights; return its loss at whatever the weights are then."""
+        batch = self.source.draw()
+        adversarial = maximise(
+            self.model, batch.images, lambda: self.objective.gain(self.model, batch), self.attack, self.noise
+        )
+        return lambda: self.objective.loss(self.model, batch, adversarial)
+
+
+def assemble(recipe: Recipe, *, seed: int, device: torch.device, data_dir: Path | None) -> Assembly:
+    """Return all parts of `recipe` as they stand before the first step."""
+    dataset = load_dataset(recipe.dataset, data_dir=data_dir)
+    generators = Generators(seed, ("order", "labels", "attack"))
+    images, labels = _examples(dataset, recipe.source.examples, device)
+    source = SOURCES[recipe.source.kind](
+        images,
+        labels,
+        classes=dataset.facts.classes,
+        order=generators["order"],
+        noise=generators["labels"],
+        **_settings(recipe.source, "examples"),
+    )
+    model = outcome = _initial(recipe, seed, dataset).to(device)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not declared; 1.4 × faster on a CPU
+    optimizer = OPTIMIZERS[recipe.optimizer.kind](
+        model.parameters(), lr=recipe.optimizer.learning_rate, **_settings(recipe.optimizer, "learning_rate")
+    )
+    stateful: dict[str, Stateful] = {
+        "model": model,
+        "optimizer": OptimizerState(optimizer),
+        "source": source,
+        "generators": generators,
+    }
+    for number, settings in enumerate(recipe.after_step):
+        part = AFTER_STEP[settings.kind](model, **_settings(settings))
+        attach(part, optimizer)
+        stateful[f"after step {number}"] = part
+        outcome = part.outcome or outcome
+    return Assembly(
+        device=device,
+        model=model,
+        outcome=outcome,
+        source=source,
+        attack=recipe.attack,
+        noise=generators["attack"],
+        objective=OBJECTIVES[recipe.objective.kind](**_settings(recipe.objective)),
+        stepper=STEPPERS[recipe.stepper.kind](**_settings(recipe.stepper)),
+        optimizer=optimizer,
+        monitor=_monitor(recipe, seed, dataset, device),
+        stateful=stateful,
+    )
+
+
+def _settings(part: BaseModel, *but: str) -> dict[str, Any]:
+    return part.model_dump(exclude={"kind", *but})
+
+
+def _examples(dataset: Dataset, chosen: Range, device: torch.device) -> tuple[Tensor, Tensor]:
+    images, labels = dataset.examples(Split.TRAIN, chosen.start, chosen.stop)
+    return images.to(device, memory_format=torch.channels_last), labels.to(device)
+
+
+def _initial(recipe: Recipe, seed: int, dataset: Dataset) -> nn.Module:
+    options = parse_options(recipe.architecture, dict(recipe.options))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)  # initialisers of torch know no generator argument
+        return build(recipe.architecture, options, dataset.facts)
+
+
+def _monitor(recipe: Recipe, seed: int, dataset: Dataset, device: torch.device) -> Monitor | None:
+    if recipe.monitor is None:
+        return None
+    images, labels = _examples(dataset, recipe.monitor.examples, device)
+    return Monitor(images, labels, recipe.monitor, seed)

@@ -1,0 +1,65 @@
+"""What the attack raises and what the weights lower."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evaluator.attacks.pgd import Gain
+from trainers.sources import Batch
+
+
+class Objective(Protocol):
+    """A pair of opponents: the gain of an adversarial image, and the loss of the weights."""
+
+    def gain(self, model: nn.Module, batch: Batch) -> Gain:
+        """Return what the attack raises: adversarial images [n, c, h, w] → gain of each example [n]."""
+
+    def loss(self, model: nn.Module, batch: Batch, adversarial: Tensor) -> Tensor:
+        """Return what the weights lower, a scalar in nats, by one forward pass through `model`."""
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """CE(adversarial), as in Madry et al. 2018; the attack raises the plain cross-entropy of the true label."""
+
+    label_smoothing: float
+
+    def gain(self, model: nn.Module, batch: Batch) -> Gain:
+        """Return the cross-entropy of the true labels."""
+        return lambda candidates: F.cross_entropy(model(candidates), batch.labels, reduction="none")
+
+    def loss(self, model: nn.Module, batch: Batch, adversarial: Tensor) -> Tensor:
+        """Return the mean cross-entropy of the targets, smoothed towards the uniform distribution."""
+        return F.cross_entropy(model(adversarial), batch.targets, label_smoothing=self.label_smoothing)
+
+
+@dataclass(frozen=True)
+class Trades:
+    """CE(clean) + β · KL(p(clean) ‖ p(adversarial)) (Zhang et al. 2019, Eq. 5); the attack raises the divergence."""
+
+    beta: float
+
+    def gain(self, model: nn.Module, batch: Batch) -> Gain:
+        """Return the divergence from the clean prediction, which stands still meanwhile."""
+        with torch.no_grad():
+            clean = model(batch.images).log_softmax(1)
+        return lambda candidates: _divergence(clean, model(candidates).log_softmax(1))
+
+    def loss(self, model: nn.Module, batch: Batch, adversarial: Tensor) -> Tensor:
+        """Return the loss; clean and adversarial images share a forward pass, so BatchNorm sees both at once."""
+        clean, attacked = model(torch.cat([batch.images, adversarial])).chunk(2)
+        divergence = _divergence(clean.log_softmax(1), attacked.log_softmax(1)).mean()
+        return F.cross_entropy(clean, batch.targets) + self.beta * divergence
+
+
+def _divergence(p: Tensor, q: Tensor) -> Tensor:
+    """Return KL(p ‖ q) of each row of log-probabilities: [n, k], [n, k] → [n]."""
+    return F.kl_div(q, p, reduction="none", log_target=True).sum(1)
+
+
+OBJECTIVES: dict[str, Callable[..., Objective]] = {"cross-entropy": CrossEntropy, "trades": Trades}
+"""Every objective by the `kind` a recipe says; arguments are the recipe's other settings."""

@@ -1,0 +1,152 @@
+"""The settings of every kind of part, as a recipe's tables give them: typed and bounded (torch-free)."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
+
+from evaluator.protocol import Initialization
+from evaluator.types import Norm
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+ProperFraction = Annotated[float, Field(gt=0, lt=1)]
+
+
+class Settings(BaseModel):
+    """A part of a recipe: immutable, and no key beyond those declared."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Range(Settings):
+    """Examples start … stop − 1 of the training split."""
+
+    start: NonNegativeInt
+    stop: PositiveInt
+
+    @model_validator(mode="after")
+    def _is_not_empty(self) -> Self:
+        if self.start >= self.stop:
+            raise ValueError(f"the range {self.start} … {self.stop} holds no example")
+        return self
+
+
+class LabelledSettings(Settings):
+    """Labelled examples, reshuffled each pass; with probability `label_noise` the weight loss sees a random label."""
+
+    kind: Literal["labelled"]
+    examples: Range
+    batch_size: PositiveInt
+    label_noise: Fraction = 0.0
+
+
+class NoAttackSettings(Settings):
+    """Train on the images as they are."""
+
+    kind: Literal["none"]
+
+
+class PgdAttackSettings(Settings):
+    """Projected gradient ascent, best of steps + 1 iterates; `mode` is the network's meanwhile."""
+
+    kind: Literal["pgd"]
+    norm: Norm
+    epsilon: PositiveFloat
+    steps: PositiveInt
+    step_size: PositiveFloat
+    initialization: Initialization
+    mode: Literal["eval"] = "eval"
+
+
+AttackSettings = Annotated[NoAttackSettings | PgdAttackSettings, Field(discriminator="kind")]
+
+
+class CrossEntropySettings(Settings):
+    """Cross-entropy; `label_smoothing` acts on the weight loss only."""
+
+    kind: Literal["cross-entropy"]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class TradesSettings(Settings):
+    """TRADES: clean cross-entropy plus `beta` times the divergence that the attack raises."""
+
+    kind: Literal["trades"]
+    beta: NonNegativeFloat
+
+
+class SgdStepSettings(Settings):
+    """The gradient at the current weights."""
+
+    kind: Literal["sgd"]
+
+
+class AwpSettings(Settings):
+    """The gradient at weights moved uphill by `gamma` times their own norm."""
+
+    kind: Literal["awp"]
+    gamma: PositiveFloat
+
+
+class SgdSettings(Settings):
+    """Stochastic gradient descent; the decay acts on all parameters."""
+
+    kind: Literal["sgd"]
+    learning_rate: PositiveFloat
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    nesterov: bool = False
+    weight_decay: NonNegativeFloat = 0.0
+
+
+class AdamSettings(Settings):
+    """Adam with its usual moments."""
+
+    kind: Literal["adam"]
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat = 0.0
+
+
+class MultiStepSettings(Settings):
+    """The rate is multiplied by `factor` at each milestone, a fraction of the whole training."""
+
+    kind: Literal["multi-step"]
+    milestones: tuple[ProperFraction, ...]
+    factor: ProperFraction = 0.1
+
+
+class CyclicSettings(Settings):
+    """The rate climbs from 0 to its full value and falls back, `cycles` times."""
+
+    kind: Literal["cyclic"]
+    cycles: PositiveInt
+
+
+class AveragingSettings(Settings):
+    """The exponential moving average of the weights, kept after every step, is what the training yields."""
+
+    kind: Literal["averaging"]
+    decay: ProperFraction
+
+
+class ClippingSettings(Settings):
+    """After every step, convolutional and linear parameters are clamped to ± `maximum`."""
+
+    kind: Literal["clipping"]
+    maximum: PositiveFloat
+
+
+class MonitorSettings(Settings):
+    """PGD on held-out examples every `every` epochs; the snapshot lowest in `criterion` is the best."""
+
+    examples: Range
+    criterion: Literal["robust_error", "robust_loss"]
+    every: PositiveInt
+    attack: PgdAttackSettings

@@ -1,0 +1,116 @@
+"""The state of an unfinished training in one file: safetensors, its cursor as JSON in the header; never a pickle."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict
+from safetensors import safe_open
+from torch import Tensor
+from torch.optim import Optimizer
+
+from evaluator.checkpoints import write_atomically
+
+
+class Stateful(Protocol):
+    """A part with a memory of tensors."""
+
+    def state_dict(self) -> Mapping[str, Tensor]:
+        """Return the memory by name."""
+
+    def load_state_dict(self, state: Mapping[str, Tensor], /) -> object:
+        """Return to a saved memory."""
+
+
+class Best(BaseModel):
+    """The best snapshot so far, and the monitor's number that says so."""
+
+    model_config = ConfigDict(frozen=True)
+
+    epoch: int
+    value: float
+
+
+class Cursor(BaseModel):
+    """How far a training is, and which one it is."""
+
+    digest: str
+    seed: int
+    epoch: int = 0
+    seconds: float = 0.0
+    log_bytes: int = 0
+    best: Best | None = None
+
+
+class Generators:
+    """One CPU generator a purpose, so that variants of one seed share what they can: an order, a start."""
+
+    def __init__(self, seed: int, purposes: tuple[str, ...]) -> None:
+        self._generators = {
+            purpose: torch.Generator().manual_seed(seed * 1_000 + number) for number, purpose in enumerate(purposes)
+        }
+
+    def __getitem__(self, purpose: str) -> torch.Generator:
+        return self._generators[purpose]
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return every generator's state."""
+        return {purpose: generator.get_state() for purpose, generator in self._generators.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor], /) -> None:
+        """Return to saved states."""
+        for purpose, generator in self._generators.items():
+            generator.set_state(state[purpose])
+
+
+class OptimizerState:
+    """An optimizer's tensors under flat names; its settings come from the recipe."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self._optimizer = optimizer
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the tensors as `parameter number/name`."""
+        by_parameter = self._optimizer.state_dict()["state"]
+        return {
+            f"{number}/{name}": tensor
+            for number, held in by_parameter.items()
+            for name, tensor in held.items()
+            if tensor is not None  # no momentum yet
+        }
+
+    def load_state_dict(self, state: Mapping[str, Tensor], /) -> None:
+        """Return to saved tensors."""
+        by_parameter: dict[int, dict[str, Tensor]] = {}
+        for key, tensor in state.items():
+            number, name = key.split("/")
+            by_parameter.setdefault(int(number), {})[name] = tensor
+        groups = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": by_parameter, "param_groups": groups})
+
+
+def save(path: Path, cursor: Cursor, parts: Mapping[str, Stateful]) -> None:
+    """Write all parts and the cursor, atomically: whoever is killed here leaves the previous state."""
+    tensors = {
+        f"{part}:{name}": tensor.detach().contiguous()
+        for part, stateful in parts.items()
+        for name, tensor in stateful.state_dict().items()
+    }
+    write_atomically(path, safetensors.torch.save(tensors, metadata={"cursor": cursor.model_dump_json()}))
+
+
+def read_cursor(path: Path) -> Cursor:
+    """Return the cursor of a saved state."""
+    with safe_open(path, framework="pt") as file:
+        return Cursor.model_validate_json(file.metadata()["cursor"])
+
+
+def restore(path: Path, parts: Mapping[str, Stateful]) -> None:
+    """Return all parts to a saved state."""
+    with safe_open(path, framework="pt") as file:
+        tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
+    for part, stateful in parts.items():
+        prefix = f"{part}:"
+        stateful.load_state_dict({key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)})
