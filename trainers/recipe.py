@@ -4,7 +4,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -69,7 +69,7 @@ class Recipe(Settings):
         """The file this recipe stands in."""
         return self.name.partition("/")[0]
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 of all that decides the weights on the way, as 64 hexadecimal digits.
 

@@ -1,0 +1,68 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainers.objectives import OBJECTIVES, CrossEntropy, Trades
+from trainers.sources import Batch
+
+
+class Scores(nn.Module):
+    """Logits are the pixels; counts the forward passes."""
+
+    calls = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.calls += 1
+        return images.flatten(1)
+
+
+def pixels(*rows: list[float]) -> Tensor:
+    return torch.tensor(rows).reshape(len(rows), 1, 1, -1)
+
+
+def batch(images: Tensor, labels: list[int], targets: list[int] | None = None) -> Batch:
+    return Batch(images, torch.tensor(labels), torch.tensor(targets or labels))
+
+
+LOG3 = math.log(3.0)
+
+
+def test_label_smoothing_mixes_the_target_with_the_uniform_distribution() -> None:
+    # Probabilities (3/4, 1/4), target 0, smoothing 0.2: 0.9 · ln(4/3) + 0.1 · ln 4.
+    loss = CrossEntropy(label_smoothing=0.2).loss(Scores(), batch(pixels([0.0, 0.0]), [0]), pixels([LOG3, 0.0]))
+    assert loss.item() == pytest.approx(0.9 * math.log(4 / 3) + 0.1 * math.log(4), rel=1e-6)
+
+
+def test_the_attack_on_cross_entropy_knows_the_truth_and_no_smoothing() -> None:
+    images = pixels([LOG3, 0.0], [LOG3, 0.0])
+    gain = CrossEntropy(label_smoothing=0.5).gain(Scores(), batch(images, [0, 1], [1, 1]))(images)
+    assert gain.tolist() == pytest.approx([math.log(4 / 3), math.log(4)], rel=1e-6)
+
+
+def test_trades_is_clean_cross_entropy_plus_beta_times_the_divergence() -> None:
+    # Clean (3/4, 1/4), adversarial (1/2, 1/2): KL(clean ‖ adversarial) = 3/4 ln(3/2) + 1/4 ln(1/2).
+    divergence = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    clean, adversarial = pixels([LOG3, 0.0]), pixels([0.0, 0.0])
+    loss = Trades(beta=6.0).loss(Scores(), batch(clean, [0]), adversarial)
+    assert loss.item() == pytest.approx(math.log(4 / 3) + 6 * divergence, rel=1e-6)
+    gain = Trades(beta=6.0).gain(Scores(), batch(clean, [0]))(adversarial)
+    assert gain.tolist() == pytest.approx([divergence], rel=1e-6)
+
+
+def test_trades_averages_over_examples_and_takes_noisy_targets_for_its_clean_part() -> None:
+    clean = pixels([LOG3, 0.0], [0.0, 0.0])
+    loss = Trades(beta=1.0).loss(Scores(), batch(clean, [0, 0], [1, 0]), clean)
+    assert loss.item() == pytest.approx((math.log(4) + math.log(2)) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize(("kind", "settings"), [("cross-entropy", {"label_smoothing": 0.1}), ("trades", {"beta": 2.0})])
+def test_every_objective_takes_one_forward_pass_a_loss(kind: str, settings: dict[str, float]) -> None:
+    model, images = Scores(), pixels([1.0, 0.0], [0.0, 1.0])
+    OBJECTIVES[kind](**settings).loss(model, batch(images, [0, 1]), images)
+    assert model.calls == 1
+
+
+def test_no_objective_is_left_untested() -> None:
+    assert set(OBJECTIVES) == {"cross-entropy", "trades"}
