@@ -3,12 +3,13 @@
 | variable | default | meaning |
 |---|---|---|
 | `RUN_STORE_URL` | `sqlite:///var/runs.sqlite3` | database of runs and shards: `sqlite:///…` or `postgresql://…` |
-| `BROKER_URL` | `sqla+sqlite:///var/broker.sqlite3` | where wake-ups queue: `sqla+sqlite:///…` or `redis[s]://…` |
+| `QUEUE_URL` | `sqla+sqlite:///var/broker.sqlite3` | where wake-ups queue: `sqla+sqlite:///…` or `redis[s]://…` |
 | `ARTIFACTS_URL` | `var/artifacts` | checkpoints by content: a folder, or any address fsspec knows |
 | `DATA_DIR` | `var/data` | folder of data sets that are not bundled |
 | `EVALUATION_DEVICE` | `auto` | `auto`, `cpu`, `cuda` or `cuda:n` |
 | `LEASE_SECONDS` | `60` | how long a silent worker keeps its shard |
 
+It is not called `BROKER_URL`, because Celery's command line would take that for itself, before paths are resolved.
 Relative paths, also inside SQLite addresses, count from the repository's root, so that all processes agree.
 """
 
@@ -46,7 +47,7 @@ def read_environment(variables: Mapping[str, str] = os.environ) -> Environment:
     return Environment(
         run_store_url=_url(variables, "RUN_STORE_URL", "sqlite:///var/runs.sqlite3", ("sqlite", "postgresql")),
         broker_url=_url(
-            variables, "BROKER_URL", "sqla+sqlite:///var/broker.sqlite3", ("sqla+sqlite", "redis", "rediss")
+            variables, "QUEUE_URL", "sqla+sqlite:///var/broker.sqlite3", ("sqla+sqlite", "redis", "rediss")
         ),
         artifacts_url=_artifacts(variables.get("ARTIFACTS_URL") or "var/artifacts"),
         data_dir=ROOT / (variables.get("DATA_DIR") or "var/data"),

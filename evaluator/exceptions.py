@@ -52,6 +52,12 @@ class ArtifactMissing(EvaluatorError):
     fault = Fault.OPERATOR
 
 
+class OutOfMemory(EvaluatorError):
+    """A measurement does not fit into the device's memory, whatever the batch size."""
+
+    fault = Fault.OPERATOR
+
+
 class LostLease(EvaluatorError):
     """A worker reports on a shard that meanwhile belongs to another attempt; its report is refused."""
 

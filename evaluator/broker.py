@@ -1,0 +1,80 @@
+"""How Celery speaks to the broker, for all applications of the project (torch-free). A message is a hint, no record.
+
+Without a server the queue is a SQLite file. kombu's SQL transport carries it, with three habits changed: it polls ten
+times a second, makes its tables and queues under a file lock, and deletes a message once it is delivered.
+"""
+
+# mypy: allow-untyped-calls
+# (kombu says that it is typed, but most of it is not)
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kombu.transport import sqlalchemy as sql
+
+EVALUATION_QUEUE = "evaluation"
+SITE_QUEUE = "site"
+
+_EMBEDDED = "sqla+"
+_LOCK_SECONDS = 20
+
+
+class Channel(sql.Channel):
+    """kombu's SQL channel over one SQLite file."""
+
+    def _open(self) -> Any:
+        with self._alone():
+            return super()._open()
+
+    def _new_queue(self, queue: str, **options: Any) -> None:
+        _ = self.session  # opened here, because opening takes the lock too
+        with self._alone():
+            super()._new_queue(queue, **options)
+
+    def _get(self, queue: str, timeout: float | None = None) -> Any:
+        message = super()._get(queue)
+        self._query_all(queue).filter(self.message_cls.visible.is_(False)).delete(synchronize_session=False)
+        self.session.commit()
+        return message
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        file = Path(self.connection.client.hostname.removeprefix("sqlite:///"))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.with_name(f"{file.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+class Transport(sql.Transport):
+    """kombu's SQL transport over one SQLite file."""
+
+    Channel = Channel
+    polling_interval = 0.1
+
+
+def broker_settings(url: str) -> dict[str, Any]:
+    """Return what each Celery application of the project sets, for a broker at `url`."""
+    embedded = url.startswith(_EMBEDDED)
+    settings: dict[str, Any] = {
+        "broker_url": url.removeprefix(_EMBEDDED),
+        "broker_connection_retry_on_startup": True,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "task_ignore_result": True,
+        "task_acks_late": False,
+        "task_routes": {"evaluator.*": {"queue": EVALUATION_QUEUE}, "site.*": {"queue": SITE_QUEUE}},
+        "worker_prefetch_multiplier": 1,
+        "worker_hijack_root_logger": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_enable_remote_control": not embedded,  # it needs fanout, which a table has not
+    }
+    if embedded:
+        settings |= {
+            "broker_transport": f"{__name__}:{Transport.__name__}",
+            "broker_transport_options": {"connect_args": {"timeout": _LOCK_SECONDS}},
+        }
+    return settings

@@ -1,0 +1,161 @@
+"""The work loop: claim a shard, measure it, report it, until none waits. Any number of processes may run it at once."""
+
+import functools
+import logging
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from uuid import UUID
+
+import torch
+from torch import nn
+
+from evaluator.artifacts import Artifacts
+from evaluator.checkpoint_file import open_checkpoint
+from evaluator.checkpoints import load_model
+from evaluator.datasets import load_dataset
+from evaluator.exceptions import LostLease, OutOfMemory, StoreUnavailable
+from evaluator.results import ShardResult
+from evaluator.stages import DEFAULT_BATCH_SIZE, measure
+from evaluator.store import Claim, RunStore
+
+log = logging.getLogger(__name__)
+
+Models = Callable[[str], nn.Module]
+"""From the SHA-256 of a checkpoint to its network on the device."""
+
+
+class _HandBack(Exception):
+    """The worker was asked to stop in the middle of a shard."""
+
+
+def work(
+    store: RunStore,
+    artifacts: Artifacts,
+    *,
+    worker: str,
+    run_id: UUID | None = None,
+    device: str = "auto",
+    data_dir: Path | None = None,
+    lease_seconds: float = 60.0,
+    stop: Callable[[], bool] = lambda: False,
+    on_shard: Callable[[Claim, ShardResult], None] | None = None,
+    on_complete: Callable[[UUID], None] | None = None,
+) -> int:
+    """Measure waiting shards, of `run_id` or of any run, and return how many reports were accepted.
+
+    What goes wrong with a shard is recorded in the store and does not end the loop. Once `stop` says so, also in the
+    middle of a shard, the shard is handed back and the loop ends. `on_complete` is called for each run whose last
+    report this worker brought.
+
+    Raises:
+        StoreUnavailable: the store stayed away; unreported work will be done again by somebody else.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    done = 0
+    with tempfile.TemporaryDirectory(prefix="evaluation-") as folder:
+
+        @functools.lru_cache(maxsize=1)
+        def model_of(sha256: str) -> nn.Module:
+            return load_model(open_checkpoint(artifacts.fetch(sha256, Path(folder))), device=device)
+
+        while not stop():
+            claim = store.claim(worker, run_id=run_id, lease_seconds=lease_seconds)
+            if claim is None:
+                break
+            result = _attempt(store, claim, model_of, device, data_dir, stop)
+            if result is None:
+                continue
+            done += 1
+            if on_shard is not None:
+                on_shard(claim, result)
+            if store.complete(claim.run_id) is not None and on_complete is not None:
+                on_complete(claim.run_id)
+    return done
+
+
+def _attempt(
+    store: RunStore, claim: Claim, model_of: Models, device: str, data_dir: Path | None, stop: Callable[[], bool]
+) -> ShardResult | None:
+    """Measure and report one shard; None when it was handed back, lost or failed, which the store then knows."""
+    log.info("run %s: attempt %d of %s", claim.run_id, claim.attempt, claim.spec)
+    try:
+        with _Heartbeat(store, claim) as heartbeat:
+
+            def tick() -> None:
+                heartbeat.check()
+                if stop():
+                    raise _HandBack
+
+            result = _measure(claim, model_of, device, data_dir, tick)
+        store.finish(claim, result)
+        return result
+    except StoreUnavailable:
+        raise
+    except LostLease as loss:
+        log.warning("%s", loss)
+    except Exception as error:
+        try:
+            if isinstance(error, _HandBack):
+                store.release(claim)
+            else:
+                log.exception("run %s: %s failed", claim.run_id, claim.spec)
+                store.fail(claim, error)
+        except LostLease as loss:
+            log.warning("%s", loss)
+    except BaseException:  # the process is being stopped: somebody else shall not have to wait for the lease
+        store.release(claim)
+        raise
+    return None
+
+
+def _measure(
+    claim: Claim, model_of: Models, device: str, data_dir: Path | None, tick: Callable[[], None]
+) -> ShardResult:
+    """Measure, with half the batch for as long as memory does not suffice: no number depends on the batch size."""
+    model, dataset = model_of(claim.checkpoint_sha256), load_dataset(claim.protocol.dataset, data_dir=data_dir)
+    batch_size = DEFAULT_BATCH_SIZE
+    while True:
+        try:
+            return measure(model, dataset, claim.protocol, claim.spec, device=device, batch_size=batch_size, tick=tick)
+        except torch.OutOfMemoryError as error:
+            if batch_size == 1:
+                raise OutOfMemory(f"{claim.spec} needs more memory than {device} has, even for a batch of 1") from error
+            batch_size //= 2
+
+
+class _Heartbeat:
+    """Keeps a lease from a thread of its own, because one attack call may take longer than a lease."""
+
+    def __init__(self, store: RunStore, claim: Claim) -> None:
+        self._store = store
+        self._claim = claim
+        self._stopped = threading.Event()
+        self._loss: LostLease | None = None
+        self._thread = threading.Thread(target=self._beat, daemon=True)
+
+    def __enter__(self) -> "_Heartbeat":
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def check(self) -> None:
+        """Raise the LostLease that a beat met, if one did."""
+        if self._loss is not None:
+            raise self._loss
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(self._claim.lease_seconds / 4):
+            try:
+                self._store.heartbeat(self._claim)
+            except LostLease as loss:
+                self._loss = loss
+                return
+            except StoreUnavailable as absence:  # it may be back before the lease ends
+                log.warning("%s", absence)
