@@ -28,6 +28,10 @@ class ShardSpec:
     def __len__(self) -> int:
         return self.stop - self.start
 
+    def __str__(self) -> str:
+        sample = "" if self.weight_sample is None else f" at weight sample {self.weight_sample}"
+        return f"{self.stage} on {self.split} examples {self.start}…{self.stop - 1}{sample}"
+
 
 @_strict
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from evaluator.broker import EVALUATION_QUEUE, broker_settings
 from evaluator.environment import read_environment
 from evaluator.store import RunStore
 
-WAKE_UPS = 16
+WAKE_UPS = 8
 """How many messages wait at most: each idle worker takes one (and may hold a second), a busy one none."""
 
 _DRAIN = "EVALUATION_DRAIN_FILE"
