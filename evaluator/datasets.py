@@ -7,7 +7,6 @@ has put in place; nothing is downloaded here.
 """
 
 import functools
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from torch import Tensor
 
 from evaluator.dataset_facts import DatasetFacts, find_dataset_facts
+from evaluator.environment import read_environment
 from evaluator.exceptions import DatasetMissing, InvalidRequest
 from evaluator.torchvision_operators import load_torchvision
 from evaluator.types import Split
@@ -60,7 +60,7 @@ def load_dataset(name: str, *, data_dir: Path | None = None) -> Dataset:
         DatasetMissing: its files are not in `data_dir`, or their checksums differ.
     """
     facts = find_dataset_facts(name)
-    return _load(facts, data_dir or Path(os.environ.get("DATA_DIR", "var/data")))
+    return _load(facts, data_dir or read_environment().data_dir)
 
 
 @functools.cache

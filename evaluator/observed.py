@@ -1,9 +1,10 @@
-"""A model while it is measured: in eval mode, weights frozen, passes counted, and afterwards as it was."""
+"""A model while it is measured: eval mode, weights frozen, full float32, passes counted; afterwards as it was."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from evaluator.results import PassCounts
@@ -43,3 +44,15 @@ def observed(model: nn.Module) -> Iterator[PassCounter]:
             module.training = training
         for parameter, requires_grad in flags.items():
             parameter.requires_grad_(requires_grad)
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Keep TF32 and reduced matrix products out of the numbers; restore the process's choices at the end."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)

@@ -16,7 +16,7 @@ from evaluator.exceptions import InvalidCheckpoint
 from evaluator.flatness.neighborhood import sphere_sample
 from evaluator.flatness.perturbation import perturbed
 from evaluator.metrics import StageName
-from evaluator.observed import observed
+from evaluator.observed import full_float32, observed
 from evaluator.protocol import EvaluationProtocol, PgdSettings
 from evaluator.results import ShardResult, ShardSpec
 from evaluator.seeding import ExampleNoise, Purpose
@@ -57,7 +57,7 @@ def measure(
             yield range(spec.start + start, spec.start + stop), images[start:stop], labels[start:stop]
 
     started = time.perf_counter()
-    with observed(model) as counter:
+    with full_float32(), observed(model) as counter:
         match spec.stage:
             case StageName.CLEAN:
                 values = _clean(model, batches())

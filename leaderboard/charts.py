@@ -12,6 +12,7 @@ import vl_convert
 
 from evaluator.protocol import EvaluationProtocol
 from evaluator.results import Measurement
+from leaderboard.selectors import Board
 from leaderboard.statistics import rank_correlation
 
 WIDTH, HEIGHT = 860, 400
@@ -117,6 +118,15 @@ def rloss_against_flatness(
         .configure_axis(**axis)
         .to_dict()
     )
+
+
+def board_figure(board: Board, theme: str = "page") -> dict[str, Any]:
+    """Return the chart of all entries of a board, the same however its table is sorted; empty without entries."""
+    points = [
+        Point(row.title, row.url, row.numbers["flatness_test"], row.numbers["robust_loss_test"])
+        for row in sorted(board.rows, key=lambda row: row.slug)
+    ]
+    return rloss_against_flatness(points, board.protocol, theme)
 
 
 def render_svg(spec: dict[str, Any]) -> str:

@@ -47,7 +47,7 @@ def board(request: HttpRequest) -> HttpResponse:
         "everything": everything,
         "n": n,
         "noise": 98 / sqrt(n),
-        "figure": _inline(_spec(found)),
+        "figure": _inline(charts.board_figure(found)),
         "query": urlencode({"protocol": protocol.name, "sort": found.sort}),
     }
     return render(request, "leaderboard/board.html", context)
@@ -88,7 +88,7 @@ def figure(request: HttpRequest, kind: str) -> HttpResponse:
         raise Http404
     protocol, _, messages = _asked(request, selectors.protocols())
     theme = request.GET.get("theme", "light")
-    spec = _spec(selectors.board(protocol), theme) if theme in charts.THEMES and not messages else {}
+    spec = charts.board_figure(selectors.board(protocol), theme) if theme in charts.THEMES and not messages else {}
     if not spec:
         raise Http404
     content_type, renderer = _RENDERERS[kind]
@@ -154,14 +154,6 @@ def _header(key: str, sort: str, view: dict[str, str]) -> dict[str, str]:
     state = {key: "ascending", f"-{key}": "descending"}.get(sort, "")
     target = f"-{key}" if state == "ascending" else key
     return {"url": "?" + urlencode({**view, "sort": target}), "state": state}
-
-
-def _spec(board: selectors.Board, theme: str = "page") -> dict[str, Any]:
-    points = [
-        charts.Point(row.title, row.url, row.numbers["flatness_test"], row.numbers["robust_loss_test"])
-        for row in sorted(board.rows, key=lambda row: row.slug)  # the same drawing however the table is sorted
-    ]
-    return charts.rloss_against_flatness(points, board.protocol, theme)
 
 
 def _inline(spec: dict[str, Any]) -> str:

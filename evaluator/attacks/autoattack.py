@@ -20,6 +20,9 @@ from evaluator.combine import AUTOATTACK_ORDER
 from evaluator.protocol import AutoAttackSettings
 from evaluator.types import ThreatModel
 
+LOGGER = "auto-attack"
+"""The name under which the package logs."""
+
 
 def alias_package() -> None:
     """Let `import autoattack`, as robustbench says, find the PyPI distribution `pyautoattack`."""
@@ -35,12 +38,13 @@ def first_broken_by(
     Returns what first broke each example (`clean`, an attack's name, or `robust`) and the package's warnings.
     Equal to one call of the package on the chunk: an attack there sees the examples all earlier ones left robust.
     """
-    from pyautoattack import AutoAttack
+    from pyautoattack import AutoAttack, checks
 
     assert len(images) <= settings.chunk_size, f"a chunk of {len(images)} examples, {settings.chunk_size} allowed"
     with torch.no_grad():
         robust = model(images).argmax(1) == labels
     outcomes = ["robust" if still else "clean" for still in robust.tolist()]
+    accuracy = {"clean": outcomes.count("robust") / len(outcomes)}
     with _no_trace() as warnings:
         for name in AUTOATTACK_ORDER:
             left = [i for i, outcome in enumerate(outcomes) if outcome == "robust"]
@@ -63,6 +67,8 @@ def first_broken_by(
             for i, broken in zip(left, (predictions != labels[left]).tolist(), strict=True):
                 if broken:
                     outcomes[i] = name
+            accuracy[name] = outcomes.count("robust") / len(outcomes)
+        checks.check_square_sr(accuracy, logger=logging.getLogger(LOGGER))
     return outcomes, tuple(dict.fromkeys(warnings))
 
 
@@ -82,7 +88,7 @@ def _no_trace() -> Iterator[list[str]]:
 
     messages: list[str] = []
     recorder = _Recorder(messages)
-    logger = logging.getLogger("auto-attack")
+    logger = logging.getLogger(LOGGER)
     propagate, tracer, python_state, numpy_state = (
         logger.propagate,
         sys.gettrace(),

@@ -113,3 +113,20 @@ def test_robustbench_finds_the_package_under_the_name_it_imports():
 
     assert autoattack.AutoAttack is AutoAttack
     assert EvaluationState.__module__ == "pyautoattack.state"
+
+
+def test_square_breaking_what_gradients_could_not_is_recorded_as_a_warning():
+    class Masked(torch.nn.Module):
+        """Its gradients are zero, its decisions are not robust: only Square finds that out."""
+
+        def __init__(self):
+            super().__init__()
+            self.inner = small_cnn()
+
+        def forward(self, x):
+            return self.inner(torch.round(x.detach() * 8) / 8) + 0 * x.sum()
+
+    images, labels = load_dataset("digits").examples(Split.TEST, 0, 4)
+    outcomes, warnings = attacked(Masked(), images, labels, threat_model=ThreatModel(Norm.LINF, 0.2))
+    assert "square" in outcomes
+    assert any("Square Attack has decreased" in warning for warning in warnings)

@@ -11,6 +11,7 @@ from evaluator.combine import combine
 from evaluator.datasets import load_dataset
 from evaluator.evaluation import evaluate
 from evaluator.metrics import METRICS, StageName
+from evaluator.observed import full_float32
 from evaluator.plan import plan
 from evaluator.protocol import SMOKE, find_protocol
 from evaluator.results import evaluation_from_json, evaluation_to_json, shard_from_json, shard_to_json
@@ -111,3 +112,15 @@ def test_a_limit_is_another_protocol_and_never_ranks(model):
     assert (result.limit, result.rankable) == (2, False)
     assert result.protocol_digest != find_protocol("digits-linf").digest
     assert {m.n for m in result.measurements} == {2, 4}  # the gaps join both splits
+
+
+def test_reduced_precision_is_off_while_measuring_and_the_process_keeps_its_choice_afterwards():
+    torch.set_float32_matmul_precision("high")
+    try:
+        with full_float32():
+            assert torch.get_float32_matmul_precision() == "highest"
+            assert not torch.backends.cudnn.allow_tf32
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision("highest")

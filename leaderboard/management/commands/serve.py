@@ -8,6 +8,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandParser
 
 from leaderboard import services
+from leaderboard.management.commands.worker import worker_commands
 from leaderboard.supervision import manage, supervise
 
 
@@ -29,5 +30,4 @@ class Command(BaseCommand):
         self.stdout.flush()
         os.environ["DJANGO_RUNSERVER_HIDE_WARNING"] = "true"  # local use is what this command is for
         web = manage("runserver", "--noreload", address)
-        evaluation = manage("worker", "--role=evaluation", f"--concurrency={concurrency}")
-        sys.exit(supervise([web, evaluation, manage("worker", "--role=site")]))
+        sys.exit(supervise([web, *worker_commands(concurrency)]))

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
 from leaderboard.celery import app
-from leaderboard.supervision import manage, supervise
+from leaderboard.supervision import end_with_parent, manage, supervise
 
 _SECRETS = ("DATABASE_URL", "SECRET_KEY", "DJANGO_SETTINGS_MODULE")
 """What a process that opens strangers' weights has no business with."""
@@ -23,17 +23,25 @@ class Command(BaseCommand):
         """Declare the options."""
         parser.add_argument("--role", choices=("evaluation", "site", "all"), default="all")
         parser.add_argument("--concurrency", type=int, default=1, help="evaluation processes (default: 1)")
+        parser.add_argument("--end-with-parent", action="store_true", help="stop when the starting process is gone")
 
     def handle(self, *, role: str, concurrency: int, **options: Any) -> None:
         """Become the worker."""
+        if options["end_with_parent"]:
+            end_with_parent()
         match role:
             case "evaluation":
                 become_evaluation_worker(concurrency)
             case "site":
                 app.worker_main(["worker", "--pool=solo", "--beat", "--queues=site", "--loglevel=WARNING"])
             case _:
-                evaluation = manage("worker", "--role=evaluation", f"--concurrency={concurrency}")
-                sys.exit(supervise([evaluation, manage("worker", "--role=site")]))
+                sys.exit(supervise(worker_commands(concurrency)))
+
+
+def worker_commands(concurrency: int) -> list[list[str]]:
+    """Return the command lines of one evaluation worker and one site worker that do not outlive who starts them."""
+    evaluation = manage("worker", "--role=evaluation", f"--concurrency={concurrency}", "--end-with-parent")
+    return [evaluation, manage("worker", "--role=site", "--end-with-parent")]
 
 
 def become_evaluation_worker(concurrency: int) -> None:
