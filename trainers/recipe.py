@@ -34,7 +34,7 @@ FOLDER = Path(__file__).with_name("recipes")
 class Recipe(Settings):
     """One variant of a family, complete. `checkpoint` says which of the two snapshots is the variant."""
 
-    name: str
+    name: Annotated[str, Field(max_length=1000)]
     title: str
     note: str = ""
     dataset: str
@@ -144,7 +144,9 @@ def _validated(settings: Mapping[str, Any]) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "as a whole"
-        raise InvalidRequest(f"recipe {settings['name']}, {place}: {first['msg']}, got {first['input']!r}") from error
+        raise InvalidRequest(
+            f"recipe {settings['name']}, {place}: {first['msg']}, got {first['input']!r:.80}"
+        ) from error
 
 
 def _json_or_word(text: str) -> JsonValue:
