@@ -5,15 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
 import vl_convert
 
 from evaluator.protocol import EvaluationProtocol
 from evaluator.results import Measurement
-from leaderboard.selectors import Board
 from leaderboard.statistics import rank_correlation
+
+if TYPE_CHECKING:
+    from leaderboard.selectors import Board
 
 WIDTH, HEIGHT = 860, 400
 _FONT_SIZE = 12
@@ -120,7 +122,7 @@ def rloss_against_flatness(
     )
 
 
-def board_figure(board: Board, theme: str = "page") -> dict[str, Any]:
+def board_figure(board: "Board", theme: str = "page") -> dict[str, Any]:
     """Return the chart of all entries of a board, the same however its table is sorted; empty without entries."""
     points = [
         Point(row.title, row.url, row.numbers["flatness_test"], row.numbers["robust_loss_test"])

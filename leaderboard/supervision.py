@@ -1,6 +1,5 @@
 """Several processes as one: they start together, and when one ends or we are told to stop, all stop."""
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -12,18 +11,11 @@ from django.conf import settings
 
 STOP_SECONDS = 15
 _POLL_SECONDS = 0.2
-_PR_SET_PDEATHSIG = 1
 
 
 def manage(*arguments: str) -> list[str]:
     """Return the command line of a command of this site."""
     return [sys.executable, str(settings.BASE_DIR / "manage.py"), *arguments]
-
-
-def end_with_parent() -> None:
-    """Let Linux stop this process when the one that started it is gone, however that died; elsewhere do nothing."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def supervise(commands: Sequence[Sequence[str]]) -> int:

@@ -7,8 +7,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
 
+from evaluator.lifetime import end_with_parent
 from leaderboard.celery import app
-from leaderboard.supervision import end_with_parent, manage, supervise
+from leaderboard.supervision import manage, supervise
 
 _SECRETS = ("DATABASE_URL", "SECRET_KEY", "DJANGO_SETTINGS_MODULE")
 """What a process that opens strangers' weights has no business with."""
