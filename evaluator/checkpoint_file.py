@@ -1,8 +1,12 @@
 """A checkpoint on disk, opened without torch: its header verified, its bytes hashed, its manifest read."""
 
 import hashlib
+import json
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from evaluator.exceptions import InvalidCheckpoint, InvalidRequest
 from evaluator.manifest import METADATA_KEY, Manifest
@@ -43,6 +47,24 @@ def open_checkpoint(path: Path, *, manifest: Manifest | None = None) -> Checkpoi
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return Checkpoint(path, sha256, manifest)
+
+
+def add_manifest(path: Path, manifest: Manifest, target: Path) -> None:
+    """Write the tensors of the safetensors file `path` to `target` with `manifest` inside, byte for byte else.
+
+    Raises:
+        InvalidCheckpoint: the file is not as the format demands.
+    """
+    header = read_header(path)
+    fields: dict[str, Any] = {"__metadata__": {METADATA_KEY: manifest.to_json()}}
+    for name, tensor in header.tensors.items():
+        fields[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": [tensor.start, tensor.stop]}
+    text = json.dumps(fields, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # the format aligns the tensors
+    with path.open("rb") as source, target.open("xb") as copy:
+        source.seek(-max(tensor.stop for tensor in header.tensors.values()), os.SEEK_END)
+        copy.write(len(text).to_bytes(8, "little") + text)
+        shutil.copyfileobj(source, copy)
 
 
 def _network(manifest: Manifest) -> str:

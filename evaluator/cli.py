@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import UUID, uuid4
 
 from rich.box import SIMPLE
@@ -21,13 +22,14 @@ from rich.table import Table
 
 from evaluator.architectures import ARCHITECTURES
 from evaluator.artifacts import Artifacts
-from evaluator.checkpoint_file import Checkpoint, open_checkpoint
+from evaluator.checkpoint_file import Checkpoint, add_manifest, open_checkpoint
 from evaluator.environment import ROOT, read_environment
 from evaluator.exceptions import EvaluatorError, Fault, InvalidRequest
-from evaluator.manifest import Manifest
+from evaluator.manifest import METADATA_KEY, Manifest
 from evaluator.metrics import METRICS, Unit
 from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
 from evaluator.results import EvaluationResult, Measurement, ShardSpec, evaluation_to_json
+from evaluator.safetensors_header import read_header
 from evaluator.store import RunState, RunStore
 from evaluator.types import Split
 
@@ -116,19 +118,33 @@ def _measure(arguments: argparse.Namespace, messages: Console) -> EvaluationResu
         raise InvalidRequest(f"--out names a folder that does not exist: {arguments.out.parent}")
     environment = read_environment()
     limited = protocol.limited(arguments.limit)
-    checkpoint = open_checkpoint(arguments.checkpoint, manifest=_manifest(arguments, protocol))
-    _check_measurable(checkpoint, limited, environment.data_dir)
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix="evaluation-") as folder:
+        checkpoint = _opened(arguments, protocol, Path(folder))
+        _check_measurable(checkpoint, limited, environment.data_dir)
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        artifacts = Artifacts(str(FOLDER / "artifacts"))
+        artifacts.put(checkpoint.path)
     store = RunStore(f"sqlite:///{FOLDER / 'runs.sqlite3'}")
     try:
         store.create_tables()
         run_id = (_unfinished(store, checkpoint, limited) if arguments.resume else None) or uuid4()
-        artifacts = Artifacts(str(FOLDER / "artifacts"))
-        artifacts.put(checkpoint.path)
         store.create_run(run_id, protocol, checkpoint.sha256, limit=arguments.limit)
         return _work_until_complete(store, artifacts, run_id, arguments.device or environment.device, messages)
     finally:
         store.close()
+
+
+def _opened(arguments: argparse.Namespace, protocol: EvaluationProtocol, folder: Path) -> Checkpoint:
+    """Open the checkpoint; one without a manifest is first copied to `folder` with the named one inside."""
+    if arguments.architecture is None:
+        return open_checkpoint(arguments.checkpoint)
+    manifest = _manifest(arguments, protocol)
+    checkpoint = open_checkpoint(arguments.checkpoint, manifest=manifest)
+    if METADATA_KEY in read_header(arguments.checkpoint).metadata:
+        return checkpoint
+    packed = folder / arguments.checkpoint.name
+    add_manifest(arguments.checkpoint, manifest, packed)
+    return open_checkpoint(packed)
 
 
 def _unfinished(store: RunStore, checkpoint: Checkpoint, protocol: EvaluationProtocol) -> UUID | None:
@@ -141,9 +157,7 @@ def _unfinished(store: RunStore, checkpoint: Checkpoint, protocol: EvaluationPro
     return same[-1] if same else None
 
 
-def _manifest(arguments: argparse.Namespace, protocol: EvaluationProtocol) -> Manifest | None:
-    if arguments.architecture is None:
-        return None
+def _manifest(arguments: argparse.Namespace, protocol: EvaluationProtocol) -> Manifest:
     try:
         options = json.loads(arguments.options)
     except json.JSONDecodeError as error:
