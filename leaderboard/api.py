@@ -1,10 +1,12 @@
 """The read-only JSON API under /api/v1/; its documents are plain data that `manage.py demo` writes as well."""
 
+import json
 from datetime import datetime
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI, Schema
+from ninja.responses import NinjaJSONEncoder
 
 from evaluator.exceptions import InvalidRequest
 from evaluator.protocol import EvaluationProtocol, find_protocol
@@ -58,7 +60,8 @@ class BoardOut(Schema):
 
 def board_json(protocol: EvaluationProtocol, sort: str = "rank") -> dict[str, Any]:
     """Return exactly what `/api/v1/board` answers."""
-    return _board(selectors.board(protocol, sort)).model_dump(mode="json")
+    document = _board(selectors.board(protocol, sort)).model_dump()
+    return dict(json.loads(json.dumps(document, cls=NinjaJSONEncoder)))
 
 
 @api.get("/board", response=BoardOut)

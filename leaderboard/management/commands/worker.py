@@ -34,7 +34,7 @@ class Command(BaseCommand):
             case "evaluation":
                 become_evaluation_worker(concurrency)
             case "site":
-                app.worker_main(["worker", "--pool=solo", "--beat", "--queues=site", "--loglevel=WARNING"])
+                app.worker_main(["--quiet", "worker", "--pool=solo", "--beat", "--queues=site", "--loglevel=WARNING"])
             case _:
                 sys.exit(supervise(worker_commands(concurrency)))
 

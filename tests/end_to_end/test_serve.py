@@ -1,0 +1,74 @@
+"""The whole house on one machine: `manage.py serve`, a checkpoint in, a published page out, Ctrl-C, nothing left."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+DEADLINE_SECONDS = 180
+
+SUBMIT = """
+import django
+django.setup()
+from pathlib import Path
+from evaluator.protocol import SMOKE
+from leaderboard import services
+print(services.submit(Path("fixtures/tiny.safetensors"), title="Tiny", protocol=SMOKE).get_absolute_url())
+"""
+
+
+def test_a_submitted_checkpoint_is_measured_and_published_by_serve_alone(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        host = f"127.0.0.1:{free.getsockname()[1]}"
+    variables = os.environ | {
+        "DJANGO_SETTINGS_MODULE": "leaderboard.settings",
+        "SECRET_KEY": "for tests only",
+        "DATABASE_URL": f"sqlite:///{tmp_path}/site.sqlite3",
+        "RUN_STORE_URL": f"sqlite:///{tmp_path}/runs.sqlite3",
+        "BROKER_URL": f"sqla+sqlite:///{tmp_path}/broker.sqlite3",
+        "ARTIFACTS_URL": f"{tmp_path}/artifacts",
+        "EVALUATION_DEVICE": "cpu",
+    }
+    command = [sys.executable, "manage.py", "serve", host]
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(command, cwd=ROOT, env=variables, stdout=log, stderr=subprocess.STDOUT) as served,
+    ):
+        try:
+            wait_for(f"http://{host}/protocols/", "smoke v1")
+            submitted = subprocess.run(
+                [sys.executable, "-c", SUBMIT], cwd=ROOT, env=variables, check=True, capture_output=True, text=True
+            )
+            page = wait_for(f"http://{host}{submitted.stdout.strip()}", "What broke the examples")
+        finally:
+            served.send_signal(signal.SIGINT)
+            status = served.wait(DEADLINE_SECONDS)
+    assert "RErr test" in page
+    stylesheet = re.search(r'href="(/static/vendor/[^"]+)"', page)
+    assert stylesheet
+    assert status == 0, (tmp_path / "log").read_text()
+    left = subprocess.run(["pgrep", "-f", host], capture_output=True, text=True)
+    assert left.stdout == ""
+
+
+def wait_for(url: str, text: str) -> str:
+    """Return the page once it holds `text`."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    page = "no answer"
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as response:
+                page = response.read().decode()
+        except OSError as error:
+            page = str(error)
+        if text in page:
+            return page
+        time.sleep(0.3)
+    raise AssertionError(f"{url} never held {text!r}: {page[-2000:]}")
