@@ -347,6 +347,26 @@ def test_a_store_that_stays_away_is_named_without_its_password(monkeypatch):
     assert "secret" not in str(refusal.value)
 
 
+def test_a_report_whose_connection_dies_is_sent_again_and_counted_once(postgresql_url):
+    store = RunStore(postgresql_url)
+    store.create_tables()
+    run_id = uuid4()
+    store.create_run(run_id, SMOKE, SHA)
+    held = store.claim("worker", run_id=run_id)
+    with ThreadPoolExecutor(1) as pool, store.engine.connect() as other:
+        other.execute(text("SELECT * FROM shards FOR UPDATE"))
+        finished = pool.submit(store.finish, held, report(SMOKE, held.spec))
+        blocked = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as killer:
+            while not killer.execute(blocked).all():
+                assert not finished.done()
+        other.commit()
+        finished.result()
+    assert store.shard_results(run_id) == (report(SMOKE, held.spec),)
+    store.cancel(run_id)
+    store.close()
+
+
 def test_unknown_runs_are_empty_not_errors(store):
     nobody = uuid4()
     assert store.run(nobody) is None
