@@ -19,13 +19,13 @@ from django.utils import timezone
 from django.utils.text import slugify
 
 from evaluator.artifacts import Artifacts
+from evaluator.checkpoint_file import open_checkpoint
 from evaluator.environment import read_environment
-from evaluator.exceptions import Fault, InvalidCheckpoint, InvalidRequest
-from evaluator.manifest import METADATA_KEY, Manifest
+from evaluator.exceptions import Fault, InvalidRequest
 from evaluator.metrics import StageName
 from evaluator.protocol import EvaluationProtocol, from_json, to_json
 from evaluator.results import EvaluationResult
-from evaluator.safetensors_header import Header, read_header
+from evaluator.safetensors_header import read_header
 from evaluator.store import RunRecord, RunState, RunStore
 from evaluator.types import Split
 from leaderboard import dispatch
@@ -52,17 +52,11 @@ def run_store() -> RunStore:
 
 
 def submit(
-    checkpoint: Path,
-    *,
-    title: str,
-    protocol: EvaluationProtocol,
-    owner: User | None = None,
-    is_reference: bool = False,
-    manifest: Manifest | None = None,
+    path: Path, *, title: str, protocol: EvaluationProtocol, owner: User | None = None, is_reference: bool = False
 ) -> Submission:
     """Take in a checkpoint file and queue its evaluation; the same file under the same protocol is taken in once.
 
-    `manifest` replaces the one inside the file.
+    One that was taken in before and failed without its sender's fault gets a new run.
 
     Raises:
         InvalidCheckpoint: the file is refused; nothing is stored.
@@ -72,14 +66,13 @@ def submit(
     longest = Submission._meta.get_field("title").max_length
     if not 0 < len(title) <= longest or not title.isprintable():
         raise InvalidRequest(f"a title needs 1 to {longest} printable characters, got {title[: longest + 1]!r}")
-    header = read_header(checkpoint)
-    manifest = manifest or _manifest_of(header, checkpoint.name)
-    if manifest.dataset != protocol.dataset:
+    checkpoint = open_checkpoint(path)
+    if checkpoint.manifest.dataset != protocol.dataset:
         raise InvalidRequest(
-            f"{checkpoint.name} was made for {manifest.dataset}, but {protocol.label} measures on {protocol.dataset}; "
-            "choose a protocol of the same data set"
+            f"{path.name} was made for {checkpoint.manifest.dataset}, but {protocol.label} measures on "
+            f"{protocol.dataset}; choose a protocol of the same data set"
         )
-    sha256 = Artifacts(read_environment().artifacts_url).put(checkpoint)
+    sha256 = Artifacts(read_environment().artifacts_url).put(path)
     run_id = uuid4()
     try:
         with transaction.atomic():
@@ -90,15 +83,19 @@ def submit(
                 owner=owner,
                 is_reference=is_reference,
                 checkpoint_sha256=sha256,
-                manifest=json.loads(manifest.to_json()),
-                stored_numbers=header.numbers,
+                manifest=json.loads(checkpoint.manifest.to_json()),
+                stored_numbers=read_header(path).numbers,
                 protocol_name=protocol.name,
                 protocol_version=protocol.version,
                 protocol_digest=protocol.digest,
                 protocol=json.loads(to_json(protocol)),
             )
     except IntegrityError:
-        return Submission.objects.get(checkpoint_sha256=sha256, protocol_digest=protocol.digest)
+        submission = Submission.objects.get(checkpoint_sha256=sha256, protocol_digest=protocol.digest)
+        if submission.state != State.FAILED or submission.fault == Fault.SUBMITTER:
+            return submission
+        submission.run_id, submission.state, submission.failure, submission.fault = run_id, State.SUBMITTED, "", ""
+        submission.save()
     _enqueue(submission)
     return submission
 
@@ -137,10 +134,20 @@ def publish_run(run_id: UUID) -> Entry | None:
 
 
 def rebuild() -> int:
-    """Make all entries and measurements again from the run store; return how many entries there are now."""
-    published = Submission.objects.filter(state=State.PUBLISHED).values_list("run_id", flat=True)
+    """Make all entries and measurements again from the run store; return how many entries there are now.
+
+    Raises:
+        InvalidRequest: the run store lacks results of published runs; nothing is changed.
+    """
+    run_ids = list(Submission.objects.filter(state=State.PUBLISHED).values_list("run_id", flat=True))
+    store = run_store()
+    lost = [run_id for run_id in run_ids if store.result(run_id) is None]
+    if lost:
+        raise InvalidRequest(
+            f"the run store lacks the results of {len(lost)} of {len(run_ids)} published runs, {lost[0]} for one; "
+            "nothing was changed; check RUN_STORE_URL"
+        )
     with transaction.atomic():
-        run_ids = list(published)
         Entry.objects.all().delete()
         return sum(publish_run(run_id) is not None for run_id in run_ids)
 
@@ -176,12 +183,6 @@ def import_reported(source: str, setting: str, rows: Iterable[Reported]) -> None
     """Replace all rows of a source."""
     ReportedResult.objects.filter(source=source).delete()
     ReportedResult.objects.bulk_create(ReportedResult(source=source, setting=setting, **asdict(row)) for row in rows)
-
-
-def _manifest_of(header: Header, name: str) -> Manifest:
-    if METADATA_KEY not in header.metadata:
-        raise InvalidCheckpoint(f"{name} holds no manifest; say which architecture, options and data set it is for")
-    return Manifest.from_json(header.metadata[METADATA_KEY])
 
 
 def _enqueue(submission: Submission) -> None:

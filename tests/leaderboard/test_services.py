@@ -5,13 +5,12 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from kombu.exceptions import OperationalError
 
 from evaluator import worker
 from evaluator.environment import read_environment
 from evaluator.exceptions import DatasetMissing, Fault, InvalidCheckpoint, InvalidRequest
-from evaluator.manifest import Manifest
 from evaluator.protocol import CIFAR10_LINF, DIGITS_LINF, SMOKE
 from evaluator.store import RunState
 from leaderboard import services
@@ -78,10 +77,20 @@ def test_a_checkpoint_for_another_data_set_is_refused(tmp_path: Path) -> None:
         factory.submit(tmp_path, protocol=CIFAR10_LINF)
 
 
-def test_a_given_manifest_replaces_the_one_in_the_file(tmp_path: Path) -> None:
-    manifest = Manifest(architecture="digits-resnet", dataset="digits")
-    submission = services.submit(factory.checkpoint(tmp_path, 1), title="AT", protocol=SMOKE, manifest=manifest)
-    assert submission.manifest["architecture"] == "digits-resnet"
+@pytest.mark.parametrize(("error", "again"), [(DatasetMissing("absent"), True), (InvalidRequest("bad"), False)])
+def test_a_failure_that_was_not_the_senders_is_run_again_when_the_file_comes_again(
+    tmp_path: Path, error: Exception, again: bool
+) -> None:
+    first = factory.submit(tmp_path)
+    claim = services.run_store().claim("worker", run_id=first.run_id)
+    assert claim is not None
+    services.run_store().fail(claim, error)
+    services.sweep()
+    second = factory.submit(tmp_path)
+    assert (second.pk, second.slug) == (first.pk, first.slug)
+    assert (second.run_id != first.run_id) == again
+    assert second.state == (State.QUEUED if again else State.FAILED)
+    assert second.failure == ("" if again else "bad")
 
 
 def test_publishing_twice_makes_one_entry_with_each_number_once(tmp_path: Path) -> None:
@@ -115,6 +124,17 @@ def test_a_rebuild_makes_the_same_entries_again_even_after_damage(tmp_path: Path
     Measurement.objects.filter(metric="flatness").update(value=0)
     Entry.objects.first().delete()
     call_command("publish", rebuild=True)
+    assert published_values() == before
+
+
+def test_a_rebuild_without_the_results_changes_nothing_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory.published(tmp_path)
+    before = published_values()
+    monkeypatch.setenv("RUN_STORE_URL", f"sqlite:///{tmp_path / 'another.sqlite3'}")
+    with pytest.raises(CommandError, match="lacks the results of 1 of 1 published runs"):
+        call_command("publish", rebuild=True)
     assert published_values() == before
 
 

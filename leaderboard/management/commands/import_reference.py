@@ -33,7 +33,8 @@ class Command(BaseCommand):
                 f"{file} cannot be read as the table that fixtures/README.md describes: {error}"
             ) from error
         services.import_reported(SOURCE, SETTING, rows)
-        self.stdout.write(f"{len(rows)} rows of {SOURCE}")
+        if options["verbosity"]:
+            self.stdout.write(f"{len(rows)} rows of {SOURCE}")
 
 
 def _reported(row: dict[str, str]) -> services.Reported:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from evaluator.exceptions import InvalidRequest
 from leaderboard import services
 
 
@@ -19,7 +20,10 @@ class Command(BaseCommand):
     def handle(self, *, rebuild: bool, **options: Any) -> None:
         """Sweep, or rebuild."""
         if rebuild:
-            self.stdout.write(f"{services.rebuild()} entries made again")
+            try:
+                self.stdout.write(f"{services.rebuild()} entries made again")
+            except InvalidRequest as error:
+                raise CommandError(str(error)) from error
             return
         counts = services.sweep()
         self.stdout.write(", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "no submissions")
