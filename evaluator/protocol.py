@@ -185,7 +185,7 @@ DIGITS_LINF = EvaluationProtocol(
     robust_loss_examples=Examples(test=1000, train=400),
     autoattack=AutoAttackSettings(chunk_size=200),
     autoattack_examples=Examples(test=1000, train=400),
-    flatness=FlatnessSettings(Neighborhood(0.25), samples=10, attack=replace(_digits_pgd, restarts=1)),
+    flatness=FlatnessSettings(Neighborhood(0.5), samples=10, attack=replace(_digits_pgd, restarts=1)),
     flatness_examples=Examples(test=1000, train=400),
 )
 

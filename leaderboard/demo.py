@@ -25,13 +25,18 @@ if TYPE_CHECKING:
 
 PROTOCOL = find_protocol("digits-demo")
 SEED = 0
-VARIANTS = tuple(
-    f"digits/{name}"
-    for name in (
-        "at", "at-early-stopped", "trades", "awp", "label-smoothing", "label-noise", "weight-decay",
-        "weight-averaging", "clean",
-    )
-)  # fmt: skip
+CONTROL = "digits/clean"
+VARIANTS = (
+    "digits/at",
+    "digits/at-early-stopped",
+    "digits/trades",
+    "digits/awp",
+    "digits/label-smoothing",
+    "digits/label-noise",
+    "digits/weight-decay",
+    "digits/weight-averaging",
+    CONTROL,
+)
 """Recipes: what overfits robustly, what prevents it, and a control without adversary."""
 
 _POLL_SECONDS = 0.3
