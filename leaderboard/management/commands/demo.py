@@ -101,7 +101,8 @@ def _table(board: selectors.Board) -> Table:
         title=f"{protocol.label}: RErr on {attacked.test} test and {attacked.train} train examples, "
         f"RLoss and flatness on {measured.test} and {measured.train}",
         caption="± half the 95 % interval · '=1': not to be told from rank 1 at 5 %",
-        title_justify="left", caption_justify="left", box=None, pad_edge=False, header_style="bold", padding=(0, 1, 0, 0),
+        title_justify="left", caption_justify="left", box=None,
+        pad_edge=False, padding=(0, 1, 0, 0), header_style="bold",
     )  # fmt: skip  # what the table says stands together
     table.add_column("rank", justify="right", no_wrap=True)
     table.add_column("entry", no_wrap=True)
