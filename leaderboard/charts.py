@@ -77,8 +77,8 @@ def rloss_against_flatness(
 ) -> dict[str, Any]:
     """Return the chart of test robust loss against test flatness, one linked and labelled point an entry.
 
-    Both axes carry the 95 % intervals; the subtitle carries n, Spearman's ρ with its interval (over all points), and
-    the points so far out that they would squeeze the others into a corner. No points, no chart: an empty dict.
+    Both axes carry 95 % intervals; the subtitle carries n and Spearman's ρ with its interval. Points so far out that
+    they would squeeze the others into a corner are named there, with the ρ of all. No points, no chart: an empty dict.
     """
     if not points:
         return {}
@@ -105,7 +105,7 @@ def rloss_against_flatness(
         base.mark_text(**placed, color=colours.text, fontSize=_FONT_SIZE).encode(text="label:N", href="url:N"),
     )
     title = alt.TitleParams(
-        "Robust loss against flatness", subtitle=_subtitle(points, outside, protocol), anchor="start", frame="group",
+        "Robust loss against flatness", subtitle=_subtitle(inside, outside, protocol), anchor="start", frame="group",
         offset=12, fontSize=16, subtitleFontSize=_FONT_SIZE, subtitlePadding=4,
         color=colours.text, subtitleColor=colours.muted,
     )  # fmt: skip  # one setting a line would hide the chart
@@ -167,19 +167,21 @@ def _framed(points: Sequence[Point]) -> tuple[list[Point], list[Point]]:
     return (inside, [p for p, close in zip(points, near, strict=True) if not close]) if inside else (list(points), [])
 
 
-def _subtitle(points: Sequence[Point], outside: Sequence[Point], protocol: EvaluationProtocol) -> list[str]:
-    correlation = rank_correlation([p.x.value for p in points], [p.y.value for p in points])
-    found = (
-        f"Spearman ρ = {correlation.rho:.2f} [{correlation.low:.2f}, {correlation.high:.2f}]"
-        if correlation
-        else "too few entries for a rank correlation"
-    )
-    n = points[0].y.n
-    lines = [f"{found} · {len(points)} entries · n = {n} test examples · bars: 95 % intervals · {protocol.label}"]
+def _subtitle(inside: Sequence[Point], outside: Sequence[Point], protocol: EvaluationProtocol) -> list[str]:
+    n = inside[0].y.n
+    shown = f"{len(inside)} entries" if not outside else f"{len(inside)} entries in the frame"
+    lines = [f"{_rho(inside)} · {shown} · n = {n} test examples · bars: 95 % intervals · {protocol.label}"]
     if outside:
         far = ", ".join(f"{_short(p.label)} ({p.x.value:.2f}, {p.y.value:.2f})" for p in outside)
-        lines.append(f"Outside the frame (flatness, robust loss), counted in ρ: {far}")
+        lines.append(f"Outside the frame (flatness, robust loss): {far}. With all: {_rho([*inside, *outside])}")
     return lines
+
+
+def _rho(points: Sequence[Point]) -> str:
+    found = rank_correlation([p.x.value for p in points], [p.y.value for p in points])
+    if found is None:
+        return "too few entries for a rank correlation"
+    return f"Spearman ρ = {found.rho:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 _Box = tuple[float, float, float, float]

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from django.conf import settings
+
 from evaluator.protocol import find_protocol
 from leaderboard import services
 from leaderboard.models import State, Submission
@@ -32,12 +34,14 @@ VARIANTS = (
     "digits/trades",
     "digits/awp",
     "digits/label-smoothing",
-    "digits/label-noise",
     "digits/weight-decay",
     "digits/weight-averaging",
     CONTROL,
 )
 """Recipes: what overfits robustly, what prevents it, and a control without adversary."""
+
+FOLDER = settings.BASE_DIR / "var" / "demo"
+"""Where trainings, logs, board and picture go."""
 
 _POLL_SECONDS = 0.3
 
@@ -46,11 +50,10 @@ class WorkersEnded(Exception):
     """The workers that were to evaluate the submissions are gone; the message names their log."""
 
 
-def train(folder: Path, *, processes: int, report: Report) -> list["TrainedVariant"]:
-    """Train the demo's variants below `folder`."""
-    return train_all(
-        [load_recipe(name) for name in VARIANTS], seed=SEED, folder=folder, processes=processes, report=report
-    )
+def train(*, processes: int, report: Report) -> list["TrainedVariant"]:
+    """Train the demo's variants, each in a folder of its own."""
+    recipes = [load_recipe(name) for name in VARIANTS]
+    return train_all(recipes, seed=SEED, folder=FOLDER / "training", processes=processes, report=report)
 
 
 def submit(variants: Iterable["TrainedVariant"]) -> list[Submission]:

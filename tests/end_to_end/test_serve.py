@@ -32,7 +32,7 @@ def test_a_submitted_checkpoint_is_measured_and_published_by_serve_alone(tmp_pat
         "SECRET_KEY": "for tests only",
         "DATABASE_URL": f"sqlite:///{tmp_path}/site.sqlite3",
         "RUN_STORE_URL": f"sqlite:///{tmp_path}/runs.sqlite3",
-        "BROKER_URL": f"sqla+sqlite:///{tmp_path}/broker.sqlite3",
+        "QUEUE_URL": f"sqla+sqlite:///{tmp_path}/broker.sqlite3",
         "ARTIFACTS_URL": f"{tmp_path}/artifacts",
         "EVALUATION_DEVICE": "cpu",
     }

@@ -41,8 +41,9 @@ def test_the_subtitle_carries_correlation_interval_n_and_protocol() -> None:
 def test_an_entry_far_from_all_others_is_named_instead_of_squeezing_them() -> None:
     spec = charts.rloss_against_flatness([*POINTS, point("undefended", 9.0, 25.0)], DIGITS_DEMO)
     first, second = spec["title"]["subtitle"]
-    assert "9 entries" in first
-    assert second.endswith("undefended (9.00, 25.00)")
+    assert "8 entries in the frame" in first
+    assert "undefended (9.00, 25.00). With all: Spearman ρ = " in second
+    assert first.split(" · ")[0] not in second
     (rows,) = spec["datasets"].values() if "datasets" in spec else [spec["data"]["values"]]
     assert len(rows) == len(POINTS)
 

@@ -49,13 +49,13 @@ def test_the_evaluation_worker_runs_without_django_and_without_the_sites_secrets
     calls = []
     monkeypatch.setenv("DATABASE_URL", "postgresql://board:secret@db/site")
     monkeypatch.setenv("SECRET_KEY", "secret")
-    monkeypatch.setenv("BROKER_URL", "redis://broker")
+    monkeypatch.setenv("QUEUE_URL", "redis://broker")
     monkeypatch.setattr(os, "execvpe", lambda *arguments: calls.append(arguments))
     become_evaluation_worker(concurrency=2)
     ((program, command, environment),) = calls
     assert program == sys.executable
     assert {"--app=evaluator.worker", "--concurrency=2", "--queues=evaluation"} <= set(command)
-    assert environment["BROKER_URL"] == "redis://broker"
+    assert environment["QUEUE_URL"] == "redis://broker"
     assert not {"DATABASE_URL", "SECRET_KEY", "DJANGO_SETTINGS_MODULE"} & environment.keys()
     assert "secret" not in environment.values()
 

@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
@@ -38,16 +37,15 @@ class Command(BaseCommand):
     def handle(self, *, processes: int, **options: Any) -> None:
         """Run the demo."""
         console = Console()
-        folder = settings.BASE_DIR / "var" / "demo"
-        folder.mkdir(parents=True, exist_ok=True)
+        demo.FOLDER.mkdir(parents=True, exist_ok=True)
         call_command("migrate", verbosity=0, interactive=False)
         services.run_store()
         call_command("import_reference", verbosity=0)
         try:
             with _progress(console, "epochs") as progress:
-                variants = demo.train(folder / "training", processes=processes, report=_Bars(progress, "train"))
+                variants = demo.train(processes=processes, report=_Bars(progress, "train"))
             submissions = demo.submit(variants)
-            log = folder / "workers.log"
+            log = demo.FOLDER / "workers.log"
             with _progress(console, "shards") as progress, demo.running_workers(processes, log) as workers:
                 demo.watch(submissions, workers, log, _Bars(progress, "evaluate"))
         except demo.WorkersEnded as error:
@@ -56,7 +54,7 @@ class Command(BaseCommand):
             raise CommandError("interrupted; the same command goes on from here", returncode=130) from None
         for failed in (one for one in submissions if one.state == State.FAILED):
             console.print(f"[red]{failed.title} failed[/] ({failed.fault}): {failed.failure}")
-        self._show(console, folder)
+        self._show(console, demo.FOLDER)
         if any(one.state == State.FAILED for one in submissions):
             raise CommandError("some variants could not be evaluated; their reasons stand above")
 

@@ -14,6 +14,8 @@ from leaderboard.supervision import manage, supervise
 _SECRETS = ("DATABASE_URL", "SECRET_KEY", "DJANGO_SETTINGS_MODULE")
 """What a process that opens strangers' weights has no business with."""
 
+_KEEP = str(1 << 30)
+
 
 class Command(BaseCommand):
     """Run a worker until it is stopped."""
@@ -50,5 +52,7 @@ def become_evaluation_worker(concurrency: int) -> None:
     command = [sys.executable, "-m", "celery", "--app=evaluator.worker", "worker", "--pool=prefork"]
     options = [f"--concurrency={concurrency}", "--queues=evaluation", f"--hostname=evaluation-{os.getpid()}@%h"]
     environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
+    # glibc would otherwise give large blocks back to the system at every step of an attack and ask for them again.
+    environment = {"MALLOC_MMAP_THRESHOLD_": _KEEP, "MALLOC_TRIM_THRESHOLD_": _KEEP} | environment
     os.chdir(settings.BASE_DIR)
     os.execvpe(sys.executable, [*command, *options, "--loglevel=INFO"], environment)  # noqa: S606  # no shell wanted
