@@ -60,8 +60,6 @@ def load_model(checkpoint: Checkpoint, *, device: str | torch.device = "cpu") ->
     model.load_state_dict(state, assign=True)
     _check_variances(model)
     model = model.to(device).eval().requires_grad_(False)
-    # Convolutions run fastest in this layout; no weight changes. torch's stub knows it for tensors only.
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     _probe(model, find_dataset_facts(manifest.dataset), torch.device(device))
     return model
 

@@ -15,12 +15,14 @@ LIBRARIES = ("torch", "numpy")
 
 
 def save_snapshot(model: nn.Module, path: Path, recipe: Recipe, cursor: Cursor) -> None:
-    """Write `model` to `path` with a manifest that names recipe, digest, seed, epoch, cost and library versions."""
+    """Write `model` to `path` with a manifest that names recipe, digest, seed, epoch and library versions.
+
+    No time stands in it: the same training gives the same bytes, and so the same address.
+    """
     notes = {
         "recipe_digest": recipe.digest,
         "seed": str(cursor.seed),
         "epoch": f"{cursor.epoch} of {recipe.epochs}",
-        "train_seconds": f"{cursor.seconds:.1f}",
         "python": platform.python_version(),
     } | {library: importlib.metadata.version(library) for library in LIBRARIES}
     manifest = Manifest(

@@ -46,9 +46,9 @@ def words(name: str) -> str:
 
 @register.filter
 def duration(seconds: float) -> str:
-    """Return seconds as people say them: `42 s`, `3 min 20 s`, `2 h 5 min`."""
+    """Return seconds as people say them: `42 s`, `95 s`, `3 min 20 s`, `2 h 5 min`."""
     whole = round(seconds)
-    if whole < 60:
+    if whole < 120:
         return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
     minutes, left = divmod(whole, 60)
     if minutes < 60:

@@ -1,6 +1,5 @@
 """The whole house on one machine: `manage.py serve`, a checkpoint in, a published page out, Ctrl-C, nothing left."""
 
-import os
 import re
 import signal
 import socket
@@ -23,19 +22,12 @@ print(services.submit(Path("fixtures/tiny.safetensors"), title="Tiny", protocol=
 """
 
 
-def test_a_submitted_checkpoint_is_measured_and_published_by_serve_alone(tmp_path: Path) -> None:
+def test_a_submitted_checkpoint_is_measured_and_published_by_serve_alone(
+    tmp_path: Path, variables: dict[str, str]
+) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         host = f"127.0.0.1:{free.getsockname()[1]}"
-    variables = os.environ | {
-        "DJANGO_SETTINGS_MODULE": "leaderboard.settings",
-        "SECRET_KEY": "for tests only",
-        "DATABASE_URL": f"sqlite:///{tmp_path}/site.sqlite3",
-        "RUN_STORE_URL": f"sqlite:///{tmp_path}/runs.sqlite3",
-        "QUEUE_URL": f"sqla+sqlite:///{tmp_path}/broker.sqlite3",
-        "ARTIFACTS_URL": f"{tmp_path}/artifacts",
-        "EVALUATION_DEVICE": "cpu",
-    }
     command = [sys.executable, "manage.py", "serve", host]
     with (
         (tmp_path / "log").open("w") as log,

@@ -167,16 +167,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_the_tiny_checkpoint_classifies_digits_far_better_than_chance():
+def clean_error(checkpoint):
     images, labels = load_dataset("digits").examples(Split.TEST, 0, 1000)
-    error = (load_model(open_checkpoint(TINY))(images).argmax(1) != labels).float().mean()
-    assert error < 0.2
+    return (load_model(checkpoint)(images).argmax(1) != labels).float().mean().item()
 
 
-def test_the_tiny_checkpoint_is_what_its_script_makes(tmp_path):
-    made = make(tmp_path / "tiny.safetensors")
-    committed = open_checkpoint(TINY)
+def test_the_tiny_checkpoint_is_what_its_script_makes_and_far_better_than_chance(tmp_path):
+    # Weights after 160 steps differ with processor and number of threads; what they do differs little.
+    made, committed = make(tmp_path / "tiny.safetensors"), open_checkpoint(TINY)
     assert made.manifest == committed.manifest
-    again = load_file(made.path)
-    for name, tensor in load_file(TINY).items():
-        torch.testing.assert_close(again[name], tensor, rtol=0.05, atol=0.02)
+    assert clean_error(committed) < 0.2
+    assert clean_error(made) == pytest.approx(clean_error(committed), abs=0.04)

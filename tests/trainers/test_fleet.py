@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
+import torch
 
 from evaluator.exceptions import InvalidRequest
 from trainers.fleet import train_all
@@ -35,14 +35,16 @@ def test_a_fleet_gives_the_bytes_of_single_trainings_and_trains_shared_ones_once
     variants = train_all(
         recipes, seed=3, folder=tmp_path / "fleet", processes=2, report=lambda *progress: heard.append(progress)
     )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in the fleet: sums over another number of threads differ in their last bits
     alone = train(recipes[0], seed=3, folder=tmp_path / "alone")
+    torch.set_num_threads(threads)
+    assert variants[0].final.read_bytes() == alone.final.read_bytes()
     assert [v.recipe.title for v in variants] == [r.title for r in recipes]
     assert variants[0].log.parent == variants[1].log.parent
     assert variants[1].checkpoint == variants[1].best
     assert len(list((tmp_path / "fleet").iterdir())) == 2
     assert (recipes[0].title, 2, 2) in heard
-    ours, theirs = load_file(variants[0].final), load_file(alone.final)
-    assert all(bool((ours[name] == tensor).all()) for name, tensor in theirs.items())
 
 
 def test_an_error_in_one_training_stops_the_fleet_with_its_sentence(tmp_path):

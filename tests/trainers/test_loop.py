@@ -155,7 +155,6 @@ def test_a_checkpoint_says_where_it_comes_from_and_can_be_loaded(tmp_path: Path)
     assert (manifest.recipe, manifest.dataset, manifest.architecture) == (recipe.name, "digits", "digits-resnet")
     assert manifest.notes["recipe_digest"] == recipe.digest
     assert (manifest.notes["seed"], manifest.notes["epoch"]) == ("5", "4 of 4")
-    assert float(manifest.notes["train_seconds"]) > 0
     assert manifest.notes["torch"] == torch.__version__
     assert not load_model(checkpoint).training
 
