@@ -192,9 +192,9 @@ DIGITS_LINF = EvaluationProtocol(
 DIGITS_DEMO = replace(
     DIGITS_LINF,
     name="digits-demo",
-    robust_loss_examples=Examples(test=500, train=100),
-    autoattack_examples=Examples(test=200, train=40),
-    flatness_examples=Examples(test=500, train=100),
+    robust_loss_examples=Examples(test=400, train=100),
+    autoattack_examples=Examples(test=160, train=20),
+    flatness_examples=Examples(test=400, train=100),
 )
 
 _smoke_pgd = PgdSettings(steps=3, step_size=0.06, restarts=2)
