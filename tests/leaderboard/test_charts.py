@@ -34,7 +34,7 @@ def test_the_subtitle_carries_correlation_interval_n_and_protocol() -> None:
     spec = charts.rloss_against_flatness(POINTS, DIGITS_DEMO)
     (line,) = spec["title"]["subtitle"]
     assert re.match(r"Spearman ρ = -?\d\.\d\d \[-?\d\.\d\d, -?\d\.\d\d\]", line)
-    assert "8 entries · n = 400 test examples" in line
+    assert "8 entries · n = 500 test examples" in line
     assert "digits-demo v1" in line
 
 
