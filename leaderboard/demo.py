@@ -64,6 +64,11 @@ def submit(variants: Iterable["TrainedVariant"]) -> list[Submission]:
     ]
 
 
+def unfinished(submissions: Iterable[Submission]) -> list[Submission]:
+    """Return those that are neither published nor failed, as far as their rows say."""
+    return [one for one in submissions if one.state not in (State.PUBLISHED, State.FAILED)]
+
+
 def watch(submissions: Sequence[Submission], workers: "subprocess.Popen[bytes]", log: Path, report: Report) -> None:
     """Wait until every submission is published or has failed.
 
@@ -71,14 +76,12 @@ def watch(submissions: Sequence[Submission], workers: "subprocess.Popen[bytes]",
         WorkersEnded: the workers are gone before that.
     """
     store = services.run_store()
-    waiting = list(submissions)
-    while waiting:
+    while waiting := unfinished(submissions):
         for submission in waiting:
             submission.refresh_from_db()
             stages = store.progress(submission.run_id)
             report(submission.title, sum(s.shards_done for s in stages), sum(s.shards for s in stages))
-        waiting = [one for one in waiting if one.state not in (State.PUBLISHED, State.FAILED)]
-        if waiting and workers.poll() is not None:
+        if unfinished(waiting) and workers.poll() is not None:
             raise WorkersEnded(f"the workers ended with status {workers.returncode}; their log is {log}")
         time.sleep(_POLL_SECONDS)
 

@@ -48,6 +48,7 @@ def rank_correlation(x: Sequence[float], y: Sequence[float], *, seed: int = 0) -
     n = points.shape[1]
     if n < _FEWEST_POINTS or (np.ptp(points, axis=1) == 0).any():
         return None
+    points = points[:, np.lexsort(points)]  # the interval shall not depend on the order in which the points came
     draws = np.random.default_rng([seed, n]).integers(n, size=(RESAMPLES, n))
     resampled = _spearman(points[0][draws], points[1][draws])
     low, high = np.nanquantile(resampled, [0.025, 0.975])

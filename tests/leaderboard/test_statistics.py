@@ -46,3 +46,8 @@ def test_a_monotone_relation_has_correlation_one_in_every_resample() -> None:
 @pytest.mark.parametrize(("x", "y"), [([1, 2, 3], [1, 2, 3]), ([1, 1, 1, 1], [1, 2, 3, 4])])
 def test_too_few_points_or_a_constant_side_have_no_correlation(x: list[float], y: list[float]) -> None:
     assert rank_correlation(x, y) is None
+
+
+def test_a_correlation_does_not_depend_on_the_order_of_its_points() -> None:
+    x, y = [0.3, 0.1, 0.9, 0.4, 0.8, 0.2], [1.0, 1.2, 3.0, 0.7, 2.0, 1.9]
+    assert rank_correlation(x, y) == rank_correlation(x[::-1], y[::-1])

@@ -14,7 +14,7 @@ from rich.table import Table
 from evaluator.metrics import METRICS, Unit
 from evaluator.results import Measurement
 from leaderboard import api, charts, demo, selectors, services
-from leaderboard.models import State
+from leaderboard.models import State, Submission
 from leaderboard.statistics import rank_correlation
 from trainers.recipe import load_recipe
 
@@ -45,9 +45,8 @@ class Command(BaseCommand):
             with _progress(console, "epochs") as progress:
                 variants = demo.train(processes=processes, report=_Bars(progress, "train"))
             submissions = demo.submit(variants)
-            log = demo.FOLDER / "workers.log"
-            with _progress(console, "shards") as progress, demo.running_workers(processes, log) as workers:
-                demo.watch(submissions, workers, log, _Bars(progress, "evaluate"))
+            if demo.unfinished(submissions):
+                self._evaluate(console, submissions, processes)
         except demo.WorkersEnded as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
@@ -57,6 +56,11 @@ class Command(BaseCommand):
         self._show(console, demo.FOLDER)
         if any(one.state == State.FAILED for one in submissions):
             raise CommandError("some variants could not be evaluated; their reasons stand above")
+
+    def _evaluate(self, console: Console, submissions: list[Submission], processes: int) -> None:
+        log = demo.FOLDER / "workers.log"
+        with _progress(console, "shards") as progress, demo.running_workers(processes, log) as workers:
+            demo.watch(submissions, workers, log, _Bars(progress, "evaluate"))
 
     def _show(self, console: Console, folder: Path) -> None:
         board = selectors.board(demo.PROTOCOL)
