@@ -56,10 +56,34 @@ class Trades:
         return F.cross_entropy(clean, batch.targets) + self.beta * divergence
 
 
+@dataclass(frozen=True)
+class Mart:
+    """CE(adv) − ln(1 − max_{k≠y} p_k(adv)) + λ · KL(p(clean) ‖ p(adv)) · (1 − p_y(clean)) (Wang et al. 2020, Eq. 11).
+
+    λ is `weight`; the attack raises the plain cross-entropy of the true label.
+    """
+
+    weight: float
+
+    def gain(self, model: nn.Module, batch: Batch) -> Gain:
+        """Return the cross-entropy of the true labels."""
+        return lambda candidates: F.cross_entropy(model(candidates), batch.labels, reduction="none")
+
+    def loss(self, model: nn.Module, batch: Batch, adversarial: Tensor) -> Tensor:
+        """Return the loss; clean and adversarial images share a forward pass, so BatchNorm sees both at once."""
+        clean, attacked = model(torch.cat([batch.images, adversarial])).log_softmax(1).chunk(2)
+        target = batch.targets[:, None]
+        runner_up = attacked.detach().scatter(1, target, -torch.inf).argmax(1, keepdim=True)
+        margin = attacked.scatter(1, runner_up, -torch.inf).logsumexp(1)  # ln(1 − p), finite where p rounds to 1
+        doubt = 1 - clean.gather(1, target).squeeze(1).exp()
+        boosted = F.nll_loss(attacked, batch.targets, reduction="none") - margin
+        return (boosted + self.weight * doubt * _divergence(clean, attacked)).mean()
+
+
 def _divergence(p: Tensor, q: Tensor) -> Tensor:
     """Return KL(p ‖ q) of each row of log-probabilities: [n, k], [n, k] → [n]."""
     return F.kl_div(q, p, reduction="none", log_target=True).sum(1)
 
 
-OBJECTIVES: dict[str, Callable[..., Objective]] = {"cross-entropy": CrossEntropy, "trades": Trades}
+OBJECTIVES: dict[str, Callable[..., Objective]] = {"cross-entropy": CrossEntropy, "trades": Trades, "mart": Mart}
 """Every objective by the `kind` a recipe says; arguments are the recipe's other settings."""

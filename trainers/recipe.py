@@ -20,6 +20,7 @@ from trainers.settings import (
     CrossEntropySettings,
     CyclicSettings,
     LabelledSettings,
+    MartSettings,
     MonitorSettings,
     MultiStepSettings,
     Settings,
@@ -43,7 +44,7 @@ class Recipe(Settings):
     epochs: PositiveInt
     source: LabelledSettings
     attack: AttackSettings
-    objective: Annotated[CrossEntropySettings | TradesSettings, Field(discriminator="kind")]
+    objective: Annotated[CrossEntropySettings | TradesSettings | MartSettings, Field(discriminator="kind")]
     stepper: Annotated[SgdStepSettings | AwpSettings, Field(discriminator="kind")]
     optimizer: Annotated[SgdSettings | AdamSettings, Field(discriminator="kind")]
     schedule: Annotated[MultiStepSettings | CyclicSettings, Field(discriminator="kind")]

@@ -83,6 +83,13 @@ class TradesSettings(Settings):
     beta: NonNegativeFloat
 
 
+class MartSettings(Settings):
+    """MART: boosted cross-entropy plus `weight` times the divergence, the more the less the clean image is believed."""
+
+    kind: Literal["mart"]
+    weight: NonNegativeFloat
+
+
 class SgdStepSettings(Settings):
     """The gradient at the current weights."""
 

@@ -24,6 +24,7 @@ RECIPES = {
     "awp": tiny("awp"),
     "averaging": tiny("weight-averaging"),
     "noisy trades": tiny("trades", source__label_noise="0.3"),
+    "mart": tiny("mart"),
     "adam": tiny("at", optimizer='{"kind": "adam", "learning_rate": 0.01}'),
     "all at once": tiny(
         "awp", after_step='[{"kind": "clipping", "maximum": 0.2}, {"kind": "averaging", "decay": 0.9}]'

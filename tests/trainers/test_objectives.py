@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainers.objectives import OBJECTIVES, CrossEntropy, Trades
+from trainers.objectives import OBJECTIVES, CrossEntropy, Mart, Trades
 from trainers.sources import Batch
 
 
@@ -57,7 +57,36 @@ def test_trades_averages_over_examples_and_takes_noisy_targets_for_its_clean_par
     assert loss.item() == pytest.approx((math.log(4) + math.log(2)) / 2, rel=1e-6)
 
 
-@pytest.mark.parametrize(("kind", "settings"), [("cross-entropy", {"label_smoothing": 0.1}), ("trades", {"beta": 2.0})])
+def test_mart_is_boosted_cross_entropy_plus_the_divergence_weighted_by_doubt() -> None:
+    # Clean (3/5, 1/5, 1/5), adversarial (1/4, 1/2, 1/4), class 0: boosted ln 4 − ln(1 − 1/2), doubt 1 − 3/5.
+    clean, adversarial = pixels([LOG3, 0.0, 0.0]), pixels([0.0, math.log(2.0), 0.0])
+    divergence = 0.6 * math.log(0.6 / 0.25) + 0.2 * math.log(0.2 / 0.5) + 0.2 * math.log(0.2 / 0.25)
+    loss = Mart(weight=5.0).loss(Scores(), batch(clean, [0]), adversarial)
+    assert loss.item() == pytest.approx(math.log(4) + math.log(2) + 5 * 0.4 * divergence, rel=1e-6)
+    gain = Mart(weight=5.0).gain(Scores(), batch(clean, [0]))(adversarial)
+    assert gain.tolist() == pytest.approx([math.log(4)], rel=1e-6)
+
+
+def test_mart_boosts_by_the_largest_wrong_class_also_when_the_right_one_leads() -> None:
+    # (1/2, 1/3, 1/6) for class 0: −ln(1/2) − ln(1 − 1/3); clean and adversarial agree, so nothing diverges.
+    images = pixels([math.log(3.0), math.log(2.0), 0.0])
+    loss = Mart(weight=5.0).loss(Scores(), batch(images, [0]), images)
+    assert loss.item() == pytest.approx(math.log(2) + math.log(1.5), rel=1e-6)
+
+
+def test_mart_and_its_gradient_stay_finite_where_a_wrong_class_is_certain() -> None:
+    images = pixels([0.0, 500.0, 0.0]).requires_grad_()
+    loss = Mart(weight=5.0).loss(Scores(), batch(images, [0]), images)
+    loss.backward()
+    assert loss.item() == pytest.approx(500 + 500 - math.log(2), rel=1e-6)
+    assert images.grad is not None
+    assert images.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [("cross-entropy", {"label_smoothing": 0.1}), ("trades", {"beta": 2.0}), ("mart", {"weight": 5.0})],
+)
 def test_every_objective_takes_one_forward_pass_a_loss(kind: str, settings: dict[str, float]) -> None:
     model, images = Scores(), pixels([1.0, 0.0], [0.0, 1.0])
     OBJECTIVES[kind](**settings).loss(model, batch(images, [0, 1]), images)
@@ -65,4 +94,4 @@ def test_every_objective_takes_one_forward_pass_a_loss(kind: str, settings: dict
 
 
 def test_no_objective_is_left_untested() -> None:
-    assert set(OBJECTIVES) == {"cross-entropy", "trades"}
+    assert set(OBJECTIVES) == {"cross-entropy", "trades", "mart"}
