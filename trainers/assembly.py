@@ -36,18 +36,23 @@ class Assembly:
     outcome: nn.Module
     source: Source
     attack: AttackSettings
-    noise: torch.Generator
+    attack_noise: torch.Generator
+    weight_noise: torch.Generator
     objective: Objective
     stepper: Stepper
     optimizer: Optimizer
     monitor: Monitor | None
     stateful: dict[str, Stateful]
 
+    def step(self) -> Tensor:
+        """Update the weights once; return the loss, detached."""
+        return self.stepper.step(self.model, self.optimizer, self.fresh, self.weight_noise)
+
     def fresh(self) -> Closure:
         """Draw a batch and attack it at the current weights; return its loss at whatever the weights are then."""
         batch = self.source.draw()
         adversarial = maximise(
-            self.model, batch.images, lambda: self.objective.gain(self.model, batch), self.attack, self.noise
+            self.model, batch.images, lambda: self.objective.gain(self.model, batch), self.attack, self.attack_noise
         )
         return lambda: self.objective.loss(self.model, batch, adversarial)
 
@@ -55,7 +60,7 @@ class Assembly:
 def assemble(recipe: Recipe, *, seed: int, device: torch.device, data_dir: Path | None) -> Assembly:
     """Return all parts of `recipe` as they stand before the first step."""
     dataset = load_dataset(recipe.dataset, data_dir=data_dir)
-    generators = Generators(seed, ("order", "labels", "attack"))
+    generators = Generators(seed, ("order", "labels", "attack", "weights"))
     images, labels = _examples(dataset, recipe.source.examples, device)
     source = SOURCES[recipe.source.kind](
         images,
@@ -87,7 +92,8 @@ def assemble(recipe: Recipe, *, seed: int, device: torch.device, data_dir: Path 
         outcome=outcome,
         source=source,
         attack=recipe.attack,
-        noise=generators["attack"],
+        attack_noise=generators["attack"],
+        weight_noise=generators["weights"],
         objective=OBJECTIVES[recipe.objective.kind](**_settings(recipe.objective)),
         stepper=STEPPERS[recipe.stepper.kind](**_settings(recipe.stepper)),
         optimizer=optimizer,

@@ -68,7 +68,6 @@ def train(
             loss is no longer finite.
         DatasetMissing: the data set's files are not in `data_dir`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     log, saved = folder / "log.jsonl", folder / "state.safetensors"
     final, best = folder / "final.safetensors", folder / "best.safetensors"
     cursor = _cursor(saved, recipe, seed)
@@ -76,6 +75,7 @@ def train(
         parts = assemble(recipe, seed=seed, device=torch.device(device), data_dir=data_dir)
         if saved.exists():
             restore(saved, parts.stateful)
+        folder.mkdir(parents=True, exist_ok=True)
         log.touch()
         os.truncate(log, cursor.log_bytes)  # what was logged after the last save happens again
     while cursor.epoch < recipe.epochs:
@@ -123,7 +123,7 @@ def _epoch(recipe: Recipe, parts: Assembly, cursor: Cursor) -> EpochRecord:
         rate = recipe.optimizer.learning_rate * factor(recipe.schedule, step / (recipe.epochs * steps))
         for group in parts.optimizer.param_groups:
             group["lr"] = rate
-        total += parts.stepper.step(parts.model, parts.optimizer, parts.fresh)
+        total += parts.step()
     cursor.epoch += 1
     loss = total.item() / steps
     if not math.isfinite(loss):

@@ -71,7 +71,8 @@ class Mart:
 
     def loss(self, model: nn.Module, batch: Batch, adversarial: Tensor) -> Tensor:
         """Return the loss; clean and adversarial images share a forward pass, so BatchNorm sees both at once."""
-        clean, attacked = model(torch.cat([batch.images, adversarial])).log_softmax(1).chunk(2)
+        logits: Tensor = model(torch.cat([batch.images, adversarial]))
+        clean, attacked = logits.log_softmax(1).chunk(2)
         target = batch.targets[:, None]
         runner_up = attacked.detach().scatter(1, target, -torch.inf).argmax(1, keepdim=True)
         margin = attacked.scatter(1, runner_up, -torch.inf).logsumexp(1)  # ln(1 − p), finite where p rounds to 1

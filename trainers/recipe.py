@@ -19,6 +19,7 @@ from trainers.settings import (
     ClippingSettings,
     CrossEntropySettings,
     CyclicSettings,
+    EntropySgdSettings,
     LabelledSettings,
     MartSettings,
     MonitorSettings,
@@ -45,7 +46,7 @@ class Recipe(Settings):
     source: LabelledSettings
     attack: AttackSettings
     objective: Annotated[CrossEntropySettings | TradesSettings | MartSettings, Field(discriminator="kind")]
-    stepper: Annotated[SgdStepSettings | AwpSettings, Field(discriminator="kind")]
+    stepper: Annotated[SgdStepSettings | AwpSettings | EntropySgdSettings, Field(discriminator="kind")]
     optimizer: Annotated[SgdSettings | AdamSettings, Field(discriminator="kind")]
     schedule: Annotated[MultiStepSettings | CyclicSettings, Field(discriminator="kind")]
     after_step: tuple[Annotated[AveragingSettings | ClippingSettings, Field(discriminator="kind")], ...] = ()

@@ -103,6 +103,17 @@ class AwpSettings(Settings):
     gamma: PositiveFloat
 
 
+class EntropySgdSettings(Settings):
+    """The way to the mean of `steps` noisy steps around the current weights; an epoch is `steps` passes."""
+
+    kind: Literal["entropy-sgd"]
+    steps: PositiveInt
+    step_size: PositiveFloat
+    noise: NonNegativeFloat
+    gamma: NonNegativeFloat
+    averaging: Annotated[float, Field(ge=0, lt=1)]
+
+
 class SgdSettings(Settings):
     """Stochastic gradient descent; the decay acts on all parameters."""
 

@@ -1,5 +1,6 @@
 """From a batch to an update of the weights: the only place that may evaluate at other weights."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,10 +16,14 @@ Closure = Callable[[], Tensor]
 """The loss, a scalar, of one attacked batch at whatever the weights are when it is called."""
 
 
-class Stepper(Protocol):
-    """One update; `fresh` draws and attacks a new batch at the current weights, as often as it is called."""
+Fresh = Callable[[], Closure]
+"""Draws and attacks a new batch at the current weights, as often as it is called."""
 
-    def step(self, model: nn.Module, optimizer: Optimizer, fresh: Callable[[], Closure]) -> Tensor:
+
+class Stepper(Protocol):
+    """One update, with batches from `fresh` and whatever is random about the weights from `noise`, on the CPU."""
+
+    def step(self, model: nn.Module, optimizer: Optimizer, fresh: Fresh, noise: torch.Generator) -> Tensor:
         """Update the weights once and return the loss, detached."""
 
 
@@ -26,7 +31,7 @@ class Stepper(Protocol):
 class Sgd:
     """Step along the gradient at the current weights."""
 
-    def step(self, model: nn.Module, optimizer: Optimizer, fresh: Callable[[], Closure]) -> Tensor:
+    def step(self, model: nn.Module, optimizer: Optimizer, fresh: Fresh, noise: torch.Generator) -> Tensor:
         """Update the weights once and return the loss, detached."""
         loss = _differentiate(optimizer, fresh())
         optimizer.step()
@@ -42,7 +47,7 @@ class Awp:
 
     gamma: float
 
-    def step(self, model: nn.Module, optimizer: Optimizer, fresh: Callable[[], Closure]) -> Tensor:
+    def step(self, model: nn.Module, optimizer: Optimizer, fresh: Fresh, noise: torch.Generator) -> Tensor:
         """Update the weights once and return the loss at w + v, detached. BatchNorm counts the pass at w alone."""
         closure = fresh()
         _differentiate(optimizer, closure)
@@ -64,6 +69,46 @@ class Awp:
         return offsets
 
 
+@dataclass(frozen=True)
+class EntropySgd:
+    """Entropy-SGD (Chaudhari et al. 2017, Alg. 1): step from w towards the mean μ of a noisy walk that starts there.
+
+    Each of `steps` inner steps takes a new batch: x ← x − η (∇f(x) + γ (x − w)) + √η · ε · n with n standard normal,
+    μ ← α μ + (1 − α) x, where η is `step_size`, ε `noise` and α `averaging`. Then x returns to w, and the optimizer
+    takes w − μ for a gradient: its rate, and so the schedule, acts on the outer step alone.
+    """
+
+    steps: int
+    step_size: float
+    noise: float
+    gamma: float
+    averaging: float
+
+    def step(self, model: nn.Module, optimizer: Optimizer, fresh: Fresh, noise: torch.Generator) -> Tensor:
+        """Update the weights once and return the mean loss of the inner steps, detached."""
+        weights: list[Tensor] = [weight for group in optimizer.param_groups for weight in group["params"]]
+        starts = [weight.detach().clone() for weight in weights]
+        means = [start.clone() for start in starts]
+        losses = []
+        for _ in range(self.steps):
+            losses.append(_differentiate(optimizer, fresh()))
+            for weight, start, mean in zip(weights, starts, means, strict=True):
+                self._walk(weight, start, noise)
+                mean.lerp_(weight.detach(), 1 - self.averaging)
+        for weight, start, mean in zip(weights, starts, means, strict=True):
+            weight.data.copy_(start)
+            weight.grad = start - mean
+        optimizer.step()
+        return torch.stack(losses).mean()
+
+    @torch.no_grad()
+    def _walk(self, weight: Tensor, start: Tensor, noise: torch.Generator) -> None:
+        assert weight.grad is not None, "every parameter takes part in the loss"
+        diffusion = torch.randn(weight.shape, generator=noise).to(weight.device)
+        pull = self.gamma * (weight - start)
+        weight += math.sqrt(self.step_size) * self.noise * diffusion - self.step_size * (weight.grad + pull)
+
+
 def _differentiate(optimizer: Optimizer, closure: Closure) -> Tensor:
     """Replace all gradients by those of the loss; return the loss, detached."""
     optimizer.zero_grad()
@@ -72,5 +117,5 @@ def _differentiate(optimizer: Optimizer, closure: Closure) -> Tensor:
     return loss.detach()
 
 
-STEPPERS: dict[str, Callable[..., Stepper]] = {"sgd": Sgd, "awp": Awp}
+STEPPERS: dict[str, Callable[..., Stepper]] = {"sgd": Sgd, "awp": Awp, "entropy-sgd": EntropySgd}
 """Every stepper by the `kind` a recipe says; arguments are the recipe's other settings."""

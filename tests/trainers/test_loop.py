@@ -24,6 +24,7 @@ RECIPES = {
     "awp": tiny("awp"),
     "averaging": tiny("weight-averaging"),
     "noisy trades": tiny("trades", source__label_noise="0.3"),
+    "entropy-sgd": tiny("entropy-sgd", stepper__noise="0.01"),
     "mart": tiny("mart"),
     "adam": tiny("at", optimizer='{"kind": "adam", "learning_rate": 0.01}'),
     "all at once": tiny(
