@@ -8,5 +8,6 @@
     variant = train(recipe, seed=0, folder=Path("var/training/at-decay-0"), progress=print)
     variant.checkpoint  # a safetensors file with its manifest inside
 
-`trainers.recipe` is torch-free; the same call again continues what was interrupted. docs/training.md tells more.
+`python -m trainers` does it from a terminal. `trainers.recipe` is torch-free; the same call again continues what was
+interrupted. docs/training.md tells more.
 """

@@ -1,0 +1,172 @@
+"""The command line: one training a call, resumable by the same call, and one sentence, exit code 2, for bad input."""
+
+import io
+import shlex
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from evaluator.checkpoint_file import open_checkpoint
+from evaluator.protocol import DIGITS_LINF
+from trainers import cli
+from trainers.differences import base_of, differences
+from trainers.loop import EpochRecord
+from trainers.monitors import HeldOut
+from trainers.recipe import Recipe, list_recipes, load_recipe, override
+
+RECIPES = list_recipes()
+every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+SMALL = [
+    "architecture=digits-cnn",
+    "options={}",
+    "epochs=4",
+    "source.examples.stop=32",
+    "attack.steps=1",
+    "monitor.examples.stop=416",
+    "monitor.attack.steps=1",
+    "monitor.every=2",
+]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(cli, "FOLDER", tmp_path / "training")
+    return tmp_path / "training"
+
+
+def told(printed: str) -> dict[str, str]:
+    """Return what stands behind each word at the beginning of a line."""
+    return {word: rest.strip() for word, _, rest in (line.partition(" ") for line in printed.splitlines())}
+
+
+def test_a_variant_is_trained_and_the_command_that_measures_it_is_printed(folder, capsys):
+    assert cli.main(["digits/trades", *SMALL, "--device", "cpu", "--seed", "7", "objective.beta=3"]) == 0
+    said = told(capsys.readouterr().out)
+    checkpoint = Path(said["checkpoint"])
+    recipe = override(load_recipe("digits/trades"), dict(c.split("=", 1) for c in [*SMALL, "objective.beta=3"]))
+    assert open_checkpoint(checkpoint).manifest.recipe == recipe.name
+    assert checkpoint.parent == folder / f"digits-trades-7-{recipe.digest[:12]}"
+    assert len(Path(said["log"]).read_text().splitlines()) == 4
+    assert shlex.split(said["measure"])[-3:] == [str(checkpoint), "--protocol", DIGITS_LINF.name]
+
+
+def test_the_same_call_goes_on_after_an_interruption_and_trains_nothing_when_all_is_done(tmp_path, capsys, monkeypatch):
+    call = ["digits/at", *SMALL, "--device=cpu", "--save-every=1"]
+    assert cli.main([*call, "--folder", str(tmp_path / "straight")]) == 0
+    show = cli._Live.show
+
+    def interrupted(live, record):
+        show(live, record)
+        if record.epoch == 3:
+            raise KeyboardInterrupt
+
+    call += ["--folder", str(tmp_path / "broken")]
+    monkeypatch.setattr(cli._Live, "show", interrupted)
+    assert cli.main(call) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert not (tmp_path / "broken" / "final.safetensors").exists()
+    monkeypatch.setattr(cli._Live, "show", show)
+    assert cli.main(call) == 0
+    assert "goes on after epoch 3" in capsys.readouterr().err
+    straight, broken = (tmp_path / name / "final.safetensors" for name in ("straight", "broken"))
+    assert straight.read_bytes() == broken.read_bytes()
+    assert cli.main(call) == 0
+    again = capsys.readouterr()
+    assert "nothing was trained" in again.err
+    assert told(again.out)["checkpoint"] == str(broken)
+
+
+def test_recipes_that_share_a_training_share_its_folder_and_others_have_their_own(folder, capsys):
+    assert cli.main(["digits/at", *SMALL, "--device=cpu"]) == 0
+    capsys.readouterr()
+    assert cli.main(["digits/at-early-stopped", *SMALL, "--device=cpu"]) == 0
+    printed = capsys.readouterr()
+    assert "nothing was trained" in printed.err
+    assert Path(told(printed.out)["checkpoint"]).name == "best.safetensors"
+    assert cli.main(["digits/at", *SMALL, "--device=cpu", "--seed=1"]) == 0
+    assert cli.main(["digits/at", *SMALL, "--device=cpu", "optimizer.momentum=0.8"]) == 0
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_the_list_has_a_line_for_every_recipe_with_its_differences(capsys):
+    assert cli.main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [recipe.name for recipe in RECIPES]
+    for line, recipe in zip(lines, RECIPES, strict=True):
+        assert recipe.title in line
+        changes = [f"{path}={value}" for path, value in differences(recipe).items()]
+        assert line.endswith(shlex.join(changes) or "(the base itself)")
+
+
+@every_recipe
+def test_the_differences_laid_over_the_base_give_the_recipe(recipe: Recipe):
+    rebuilt = override(base_of(recipe.family), differences(recipe))
+    assert (rebuilt.digest, rebuilt.checkpoint) == (recipe.digest, recipe.checkpoint)
+    assert differences(base_of(recipe.family)) == {}
+
+
+@every_recipe
+def test_the_printed_configuration_is_the_whole_recipe(recipe: Recipe, capsys):
+    assert cli.main([recipe.name, "--print-config"]) == 0
+    assert Recipe.model_validate_json(capsys.readouterr().out) == recipe
+
+
+def test_the_printed_configuration_holds_the_changes_and_trains_nothing(folder, capsys):
+    assert cli.main(["digits/at", "--print-config", "optimizer.momentum=0.8"]) == 0
+    assert Recipe.model_validate_json(capsys.readouterr().out).optimizer.momentum == 0.8
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "no recipe was named"),
+        (["digits/nothing"], "no recipe is called 'digits/nothing'; there are digits/at,"),
+        (["digits/at", "rate=1"], "has no setting 'rate'; at that place it has name,"),
+        (["digits/at", "epochs=many"], "epochs: Input should be a valid integer"),
+        (["digits/at", "epochs"], "written key=value, as in epochs=20; got 'epochs'"),
+        (["digits/at", "options.width=many"], "width"),
+        (["digits/at", "--seed=-1"], "a seed is a whole number from 0"),
+        (["digits/at", "--save-every=0"], "at least 1, got 0"),
+        (["digits/at", "--device=tpu"], "--device is 'tpu'; expected auto, cpu, cuda or cuda:n"),
+        (["digits/at", "--device=cuda:99"], "--device is cuda:99, but torch finds"),
+        (["digits/at", "--folder", __file__], "is no folder that can be written to; name another"),
+        (["digits/at", "--folder", f"{__file__}/below"], "is no folder that can be written to; name another"),
+        (["digits/at", "--protocol=nope"], "no protocol is called 'nope'; there are digits-linf"),
+        (["digits/at", "--protocol=cifar10-linf"], "trains on digits, but cifar10-linf v1 measures on cifar10"),
+        (["digits/at", "dataset=cifar10", "--data-dir=absent"], "absent"),
+    ],
+    ids=lambda value: " ".join(value[1:])[:30] if isinstance(value, list) else "",
+)
+def test_bad_input_gets_one_sentence_and_exit_code_2_and_stores_nothing(arguments, sentence, folder, capsys):
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert sentence in error
+    assert not folder.exists()
+
+
+def test_a_folder_of_another_training_is_refused(tmp_path, capsys):
+    call = ["digits/at", *SMALL, "--device=cpu", "--folder", str(tmp_path / "taken")]
+    assert cli.main(call) == 0
+    assert cli.main([*call, "--seed=1"]) == 2
+    assert "give it a folder of its own" in capsys.readouterr().err
+
+
+def test_the_line_on_a_terminal_fits_it_and_keeps_what_the_monitor_saw_last():
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=80, color_system=None)
+    with cli._Live(console, load_recipe("digits/at")) as live:
+        live.show(EpochRecord(1, 120, 0.1, 2.25, HeldOut(robust_error=0.875, robust_loss=2.125), 1.0))
+        live.show(EpochRecord(2, 120, 0.1, 1.5, None, 2.0))
+    shown = screen.getvalue()
+    assert "loss 1.500 · held out: loss 2.125, error 87.5%" in shown
+    assert "eta" in shown
+    assert "…" not in shown
+
+
+def test_without_a_site_nothing_can_be_submitted(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["digits/at", "--submit"])
+    assert "--submit" in capsys.readouterr().err

@@ -1,0 +1,227 @@
+"""`python -m trainers RECIPE [key=value ...]`: train one variant here; the only module of this room that prints.
+
+There is no option to resume: the same call goes on where an interrupted one was last saved.
+
+Exit codes: 0 trained · 1 a failure of ours · 2 the request is wrong, or its data are missing · 130 interrupted.
+"""
+
+import argparse
+import os
+import re
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from evaluator.environment import ROOT, read_environment
+from evaluator.exceptions import EvaluatorError, Fault, InvalidRequest
+from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
+from trainers.differences import differences
+from trainers.recipe import Recipe, list_recipes, load_recipe, override
+
+if TYPE_CHECKING:
+    from trainers.loop import EpochRecord
+
+FOLDER = ROOT / "var" / "training"
+
+Submit = Callable[[Path, str, EvaluationProtocol], str]
+"""Hands in a checkpoint under a title, to be measured by a protocol; returns what to tell about it."""
+
+
+def parser(program: str, *, submits: bool) -> argparse.ArgumentParser:
+    """Return the argument parser; `--submit` is there where there is a site to submit to."""
+    arguments = argparse.ArgumentParser(
+        prog=program,
+        description="Train a reference variant. The same call goes on where an interrupted one was last saved.",
+    )
+    arguments.add_argument("recipe", nargs="?", help="family/variant, for example digits/at; --list shows all")
+    arguments.add_argument("changes", nargs="*", metavar="key=value", help="a setting, as in optimizer.momentum=0.8")
+    arguments.add_argument("--seed", type=int, default=0, metavar="N", help="of every random draw (default: 0)")
+    arguments.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:n")
+    arguments.add_argument("--data-dir", type=Path, metavar="DIR", help="data sets not bundled (default: DATA_DIR)")
+    arguments.add_argument(
+        "--folder", type=Path, metavar="DIR", help="of state, log and checkpoints (default: in var/training)"
+    )
+    arguments.add_argument(
+        "--save-every", type=int, default=10, metavar="N", help="epochs between saved states (default: 10)"
+    )
+    arguments.add_argument("--protocol", help="to measure by (default: the first that ranks the data set)")
+    if submits:
+        arguments.add_argument("--submit", action="store_true", help="hand in the checkpoint as a reference entry")
+        arguments.add_argument("--title", help="of the entry (default: the recipe's, with what was changed)")
+    arguments.add_argument("--list", action="store_true", help="print all recipes, each with its differences")
+    arguments.add_argument("--print-config", action="store_true", help="print the complete recipe as JSON")
+    return arguments
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    program: str = "python -m trainers",
+    open_site: Callable[[], Submit] | None = None,
+) -> int:
+    """Do what the arguments say; return the exit code. `open_site` fails before a training that it could not take."""
+    arguments = parser(program, submits=open_site is not None).parse_intermixed_args(argv)
+    messages, output = Console(stderr=True), Console()
+    try:
+        if arguments.list:
+            _print_lines(output, _listed(list_recipes()))
+        elif arguments.print_config:
+            _print_lines(output, [_recipe(arguments).model_dump_json(indent=2)])
+        else:
+            _print_lines(output, _train(arguments, messages, open_site))
+    except EvaluatorError as error:
+        messages.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        return 1 if error.fault is Fault.OURS else 2
+    except KeyboardInterrupt:
+        messages.print("interrupted; the same command goes on from the last saved epoch")
+        return 130
+    return 0
+
+
+def _print_lines(console: Console, lines: Sequence[str]) -> None:
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _listed(recipes: Sequence[Recipe]) -> list[str]:
+    names = max(len(recipe.name) for recipe in recipes)
+    titles = max(len(recipe.title) for recipe in recipes)
+    return [
+        f"{recipe.name:<{names}}  {recipe.title:<{titles}}  "
+        + (shlex.join(f"{path}={value}" for path, value in differences(recipe).items()) or "(the base itself)")
+        for recipe in recipes
+    ]
+
+
+def _recipe(arguments: argparse.Namespace) -> Recipe:
+    if arguments.recipe is None:
+        raise InvalidRequest("no recipe was named; name one, such as digits/at, or ask for --list")
+    for change in arguments.changes:
+        if not re.match(r"[^=]+=", change):
+            raise InvalidRequest(f"a change is written key=value, as in epochs=20; got {change!r}")
+    return override(load_recipe(arguments.recipe), dict(change.split("=", 1) for change in arguments.changes))
+
+
+def _train(arguments: argparse.Namespace, messages: Console, open_site: Callable[[], Submit] | None) -> list[str]:
+    """Train and, when asked, submit; return what to say about it. Whatever can be refused is refused first."""
+    recipe = _recipe(arguments)
+    if arguments.save_every < 1:
+        raise InvalidRequest(f"--save-every counts epochs and is at least 1, got {arguments.save_every}")
+    protocol = _protocol(arguments.protocol, recipe)
+    folder = _folder(arguments, recipe)
+    data_dir = arguments.data_dir or read_environment().data_dir
+    submit = open_site() if open_site is not None and arguments.submit else None
+    if submit is not None and protocol is None:
+        raise InvalidRequest(f"no protocol ranks models of {recipe.dataset}; name one with --protocol")
+    device = _device(arguments.device)
+    _print_lines(messages, [f"{recipe.name}, seed {arguments.seed}, on {device}, in {folder}"])
+    from trainers.loop import train
+
+    with _Live(messages, recipe) as live:
+        variant = train(
+            recipe,
+            seed=arguments.seed,
+            folder=folder,
+            device=device,
+            data_dir=data_dir,
+            progress=live.show,
+            save_every=arguments.save_every,
+        )
+    if not live.heard:
+        _print_lines(messages, ["was finished before; nothing was trained"])
+    said = [f"checkpoint  {variant.checkpoint}", f"log         {variant.log}"]
+    if protocol is not None:
+        command = ("python", "-m", "evaluator", str(variant.checkpoint), "--protocol", protocol.name)
+        said.append(f"measure     {shlex.join(command)}")
+        if submit is not None:
+            said.append(f"submission  {submit(variant.checkpoint, _title(arguments, recipe), protocol)}")
+    return said
+
+
+def _protocol(name: str | None, recipe: Recipe) -> EvaluationProtocol | None:
+    """Return the named protocol, else the first that ranks the recipe's data set, if one does."""
+    if name is None:
+        newest = (versions[-1] for versions in PROTOCOLS.values())
+        return next((one for one in newest if one.rankable and one.dataset == recipe.dataset), None)
+    protocol = find_protocol(name)
+    if protocol.dataset != recipe.dataset:
+        raise InvalidRequest(
+            f"{recipe.name} trains on {recipe.dataset}, but {protocol.label} measures on {protocol.dataset}; "
+            "choose a protocol of the same data set"
+        )
+    return protocol
+
+
+def _folder(arguments: argparse.Namespace, recipe: Recipe) -> Path:
+    """Return the folder to train in: the named one, else one of its own, or that of a recipe with the same training."""
+    if arguments.folder is None:
+        training = f"{arguments.seed}-{recipe.digest[:12]}"
+        variant = arguments.recipe.replace("/", "-")
+        return next(FOLDER.glob(f"*-{training}"), FOLDER / f"{variant}-{training}")
+    folder: Path = arguments.folder.absolute()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise InvalidRequest(f"--folder is {folder}, but {there} is no folder that can be written to; name another")
+    return folder
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise InvalidRequest(f"--device is {name!r}; expected auto, cpu, cuda or cuda:n")
+    import torch
+
+    devices = torch.cuda.device_count()
+    if name == "auto":
+        return "cuda" if devices else "cpu"
+    if name != "cpu" and int(name.partition(":")[2] or 0) >= devices:
+        raise InvalidRequest(f"--device is {name}, but torch finds {devices} CUDA devices here; choose auto or cpu")
+    return name
+
+
+def _title(arguments: argparse.Namespace, recipe: Recipe) -> str:
+    """Return the named title, else one that tells variants of a recipe apart."""
+    if arguments.title is not None:
+        return str(arguments.title)
+    changed = [*arguments.changes, *([f"seed {arguments.seed}"] if arguments.seed else [])]
+    return f"{recipe.title} ({', '.join(changed)})" if changed else recipe.title
+
+
+class _Live:
+    """One line that follows the training on a terminal, gone at its end."""
+
+    def __init__(self, console: Console, recipe: Recipe) -> None:
+        columns = (
+            TextColumn("epoch {task.completed}/{task.total}"), BarColumn(bar_width=8), TextColumn("{task.description}"),
+            TextColumn("eta"), TimeRemainingColumn(),
+        )  # fmt: skip  # the line as it is read
+        self._progress = Progress(
+            *columns,
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            speed_estimate_period=86_400,  # an epoch may take long
+        )
+        self._task = self._progress.add_task("starting", total=recipe.epochs)
+        self._held_out = ""
+        self.heard = False
+
+    def __enter__(self) -> "_Live":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._progress.stop()
+
+    def show(self, record: "EpochRecord") -> None:
+        """Show an epoch; the first one tells whether the training went on from a saved state."""
+        if not self.heard and record.epoch > 1:
+            _print_lines(self._progress.console, [f"goes on after epoch {record.epoch - 1}"])
+        self.heard = True
+        if record.held_out is not None:
+            seen = record.held_out
+            self._held_out = f" · held out: loss {seen.robust_loss:.3f}, error {seen.robust_error:.1%}"
+        self._progress.update(self._task, completed=record.epoch, description=f"loss {record.loss:.3f}{self._held_out}")
