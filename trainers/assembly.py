@@ -70,13 +70,19 @@ def assemble(recipe: Recipe, *, seed: int, device: torch.device, data_dir: Path 
         noise=generators["labels"],
         **_settings(recipe.source, "examples"),
     )
-    model = outcome = _initial(recipe, seed, dataset).to(device)
+    objective = OBJECTIVES[recipe.objective.kind](**_settings(recipe.objective))
+    model, head = _initial(recipe, seed, dataset, objective)
+    outcome = model.to(device)
+    head.to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not declared; 1.4 × faster on a CPU
     optimizer = OPTIMIZERS[recipe.optimizer.kind](
-        model.parameters(), lr=recipe.optimizer.learning_rate, **_settings(recipe.optimizer, "learning_rate")
+        [*model.parameters(), *head.parameters()],
+        lr=recipe.optimizer.learning_rate,
+        **_settings(recipe.optimizer, "learning_rate"),
     )
     stateful: dict[str, Stateful] = {
         "model": model,
+        "head": head,
         "optimizer": OptimizerState(optimizer),
         "source": source,
         "generators": generators,
@@ -94,7 +100,7 @@ def assemble(recipe: Recipe, *, seed: int, device: torch.device, data_dir: Path 
         attack=recipe.attack,
         attack_noise=generators["attack"],
         weight_noise=generators["weights"],
-        objective=OBJECTIVES[recipe.objective.kind](**_settings(recipe.objective)),
+        objective=objective,
         stepper=STEPPERS[recipe.stepper.kind](**_settings(recipe.stepper)),
         optimizer=optimizer,
         monitor=_monitor(recipe, seed, dataset, device),
@@ -111,11 +117,12 @@ def _examples(dataset: Dataset, chosen: Range, device: torch.device) -> tuple[Te
     return images.to(device, memory_format=torch.channels_last), labels.to(device)
 
 
-def _initial(recipe: Recipe, seed: int, dataset: Dataset) -> nn.Module:
+def _initial(recipe: Recipe, seed: int, dataset: Dataset, objective: Objective) -> tuple[nn.Module, nn.Module]:
     options = parse_options(recipe.architecture, dict(recipe.options))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # initialisers of torch know no generator argument
-        return build(recipe.architecture, options, dataset.facts)
+        model = build(recipe.architecture, options, dataset.facts)
+        return model, objective.head(model)
 
 
 def _monitor(recipe: Recipe, seed: int, dataset: Dataset, device: torch.device) -> Monitor | None:

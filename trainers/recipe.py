@@ -24,6 +24,7 @@ from trainers.settings import (
     MartSettings,
     MonitorSettings,
     MultiStepSettings,
+    SelfSupervisionSettings,
     Settings,
     SgdSettings,
     SgdStepSettings,
@@ -45,7 +46,9 @@ class Recipe(Settings):
     epochs: PositiveInt
     source: LabelledSettings
     attack: AttackSettings
-    objective: Annotated[CrossEntropySettings | TradesSettings | MartSettings, Field(discriminator="kind")]
+    objective: Annotated[
+        CrossEntropySettings | TradesSettings | MartSettings | SelfSupervisionSettings, Field(discriminator="kind")
+    ]
     stepper: Annotated[SgdStepSettings | AwpSettings | EntropySgdSettings, Field(discriminator="kind")]
     optimizer: Annotated[SgdSettings | AdamSettings, Field(discriminator="kind")]
     schedule: Annotated[MultiStepSettings | CyclicSettings, Field(discriminator="kind")]

@@ -90,6 +90,13 @@ class MartSettings(Settings):
     weight: NonNegativeFloat
 
 
+class SelfSupervisionSettings(Settings):
+    """Cross-entropy on half of each batch, and `weight` times that of telling by how much the other half was turned."""
+
+    kind: Literal["self-supervision"]
+    weight: PositiveFloat
+
+
 class SgdStepSettings(Settings):
     """The gradient at the current weights."""
 

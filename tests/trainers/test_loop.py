@@ -14,6 +14,7 @@ from evaluator.checkpoints import load_model, open_checkpoint
 from evaluator.exceptions import InvalidRequest
 from tests.trainers.recipes_for_tests import tiny
 from trainers import loop
+from trainers.assembly import assemble
 from trainers.loop import EpochRecord, TrainedVariant, train
 from trainers.recipe import Recipe, load_recipe, override
 
@@ -25,6 +26,7 @@ RECIPES = {
     "averaging": tiny("weight-averaging"),
     "noisy trades": tiny("trades", source__label_noise="0.3"),
     "entropy-sgd": tiny("entropy-sgd", stepper__noise="0.01"),
+    "self-supervision": tiny("self-supervision"),
     "mart": tiny("mart"),
     "adam": tiny("at", optimizer='{"kind": "adam", "learning_rate": 0.01}'),
     "all at once": tiny(
@@ -140,6 +142,16 @@ def test_recipes_that_differ_in_their_snapshot_share_one_training(
     monkeypatch.setattr(loop, "assemble", lambda *_args, **_kwargs: pytest.fail("trained again"))
     stopped = train(tiny("at-early-stopped"), seed=0, folder=tmp_path)
     assert (final.checkpoint, stopped.checkpoint) == (stopped.final, final.best)
+
+
+def test_the_rotation_head_is_trained_beside_the_network_and_not_in_its_checkpoint(tmp_path: Path) -> None:
+    plain = load_file(train(RECIPES["sgd"], seed=0, folder=tmp_path / "plain").final)
+    recipe = RECIPES["self-supervision"]
+    variant = train(recipe, seed=0, folder=tmp_path / "turned")
+    state = load_file(variant.log.with_name("state.safetensors"))
+    assert load_file(variant.final).keys() == plain.keys()
+    untrained = assemble(recipe, seed=0, device=torch.device("cpu"), data_dir=None).stateful["head"]
+    assert not torch.equal(state["head:weight"], untrained.state_dict()["weight"])
 
 
 def test_under_averaging_the_outcome_is_the_average_and_not_the_last_weights(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from trainers.objectives import OBJECTIVES, CrossEntropy, Mart, Trades
+from trainers.objectives import OBJECTIVES, CrossEntropy, Mart, SelfSupervision, Trades
 from trainers.sources import Batch
 
 
@@ -83,6 +83,46 @@ def test_mart_and_its_gradient_stay_finite_where_a_wrong_class_is_certain() -> N
     assert images.grad.isfinite().all()
 
 
+def blank() -> nn.Sequential:
+    """Return a network that gives both classes the same logit; its penultimate features are the pixels."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    for parameter in model.parameters():
+        nn.init.zeros_(parameter)
+    return model
+
+
+def corners(count: int) -> Tensor:
+    """Return images [count, 1, 2, 2] that are bright at the upper left."""
+    return torch.tensor([[1.0, 0.0], [0.0, 0.0]]).expand(count, 1, 2, 2)
+
+
+def test_the_rotation_head_sees_the_second_half_turned_by_each_quarter() -> None:
+    # A quarter turn takes the upper left corner to the lower left, then the lower right, then the upper right.
+    model, objective = blank(), SelfSupervision(weight=4.0)
+    head = objective.head(model)
+    assert isinstance(head, nn.Linear)
+    nn.init.zeros_(head.bias)
+    nn.init.zeros_(head.weight)
+    loss = objective.loss(model, batch(corners(8), [0] * 8), corners(8))
+    assert loss.item() == pytest.approx(math.log(2) + 4 * math.log(4), rel=1e-6)
+    for turn, pixel in enumerate([0, 2, 3, 1]):
+        head.weight.data[turn, pixel] = 50.0
+    assert objective.loss(model, batch(corners(8), [0] * 8), corners(8)).item() == pytest.approx(math.log(2), rel=1e-6)
+
+
+def test_the_attack_raises_the_error_of_the_rotation_head_too() -> None:
+    model, objective = blank(), SelfSupervision(weight=3.0)
+    head = objective.head(model)
+    nn.init.zeros_(head.bias)
+    candidates = corners(9).clone().requires_grad_()
+    gain = objective.gain(model, batch(corners(9), [1] * 9))(candidates)
+    gain.sum().backward()
+    assert gain[:5].tolist() == pytest.approx([math.log(2)] * 5)
+    assert candidates.grad is not None
+    assert candidates.grad[:5].abs().sum() == 0
+    assert (candidates.grad[5:].flatten(1).abs().sum(1) > 0).all()
+
+
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [("cross-entropy", {"label_smoothing": 0.1}), ("trades", {"beta": 2.0}), ("mart", {"weight": 5.0})],
@@ -94,4 +134,4 @@ def test_every_objective_takes_one_forward_pass_a_loss(kind: str, settings: dict
 
 
 def test_no_objective_is_left_untested() -> None:
-    assert set(OBJECTIVES) == {"cross-entropy", "trades", "mart"}
+    assert set(OBJECTIVES) == {"cross-entropy", "trades", "mart", "self-supervision"}
