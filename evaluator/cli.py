@@ -120,7 +120,8 @@ def _measure(arguments: argparse.Namespace, messages: Console) -> EvaluationResu
     limited = protocol.limited(arguments.limit)
     with TemporaryDirectory(prefix="evaluation-") as folder:
         checkpoint = _opened(arguments, protocol, Path(folder))
-        _check_measurable(checkpoint, limited, environment.data_dir)
+        device = arguments.device or environment.device
+        _check_measurable(checkpoint, limited, environment.data_dir, device)
         FOLDER.mkdir(parents=True, exist_ok=True)
         artifacts = Artifacts(str(FOLDER / "artifacts"))
         artifacts.put(checkpoint.path)
@@ -129,7 +130,7 @@ def _measure(arguments: argparse.Namespace, messages: Console) -> EvaluationResu
         store.create_tables()
         run_id = (_unfinished(store, checkpoint, limited) if arguments.resume else None) or uuid4()
         store.create_run(run_id, protocol, checkpoint.sha256, limit=arguments.limit)
-        return _work_until_complete(store, artifacts, run_id, arguments.device or environment.device, messages)
+        return _work_until_complete(store, artifacts, run_id, device, messages)
     finally:
         store.close()
 
@@ -167,10 +168,11 @@ def _manifest(arguments: argparse.Namespace, protocol: EvaluationProtocol) -> Ma
     return Manifest(arguments.architecture, arguments.dataset or protocol.dataset, options)
 
 
-def _check_measurable(checkpoint: Checkpoint, protocol: EvaluationProtocol, data_dir: Path) -> None:
-    """Fail before anything is stored: data at hand, network and data set matching, weights sound."""
+def _check_measurable(checkpoint: Checkpoint, protocol: EvaluationProtocol, data_dir: Path, device: str) -> None:
+    """Fail before anything is stored: device and data at hand, network and data set matching, weights sound."""
     from evaluator.checkpoints import load_model
     from evaluator.datasets import load_dataset
+    from evaluator.devices import find_device
 
     if checkpoint.manifest.dataset != protocol.dataset:
         raise InvalidRequest(
@@ -178,7 +180,7 @@ def _check_measurable(checkpoint: Checkpoint, protocol: EvaluationProtocol, data
             f"on {protocol.dataset}; choose a protocol of its data set"
         )
     load_dataset(protocol.dataset, data_dir=data_dir)
-    load_model(checkpoint)
+    load_model(checkpoint, device=find_device(device))
 
 
 def _work_until_complete(

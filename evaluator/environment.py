@@ -23,6 +23,9 @@ from evaluator.exceptions import InvalidSetting
 
 ROOT = Path(__file__).resolve().parents[1]
 
+DEVICE_NAME = re.compile(r"auto|cpu|cuda(:\d+)?")
+"""How a device may be called; `evaluator.devices` finds it."""
+
 _SQLITE = re.compile(r"((?:sqla\+)?sqlite:///)(.+)")
 
 
@@ -72,7 +75,7 @@ def _artifacts(url: str) -> str:
 
 
 def _device(name: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+    if not DEVICE_NAME.fullmatch(name):
         raise InvalidSetting(f"EVALUATION_DEVICE is {name!r}; expected auto, cpu, cuda or cuda:n")
     return name
 

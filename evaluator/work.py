@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 from evaluator.artifacts import Artifacts
-from evaluator.checkpoint_file import open_checkpoint
+from evaluator.checkpoint_file import Checkpoint, open_checkpoint
 from evaluator.checkpoints import load_model
 from evaluator.datasets import load_dataset
+from evaluator.devices import find_device
 from evaluator.exceptions import LostLease, OutOfMemory, StoreUnavailable
 from evaluator.results import ShardResult
 from evaluator.stages import DEFAULT_BATCH_SIZE, measure
@@ -51,24 +52,22 @@ def work(
     report this worker brought.
 
     Raises:
+        InvalidSetting: there is no such device here.
         StoreUnavailable: the store stayed away; unreported work will be done again by somebody else.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    place = find_device(device)
     done = 0
     with tempfile.TemporaryDirectory(prefix="evaluation-") as folder:
 
         @functools.lru_cache(maxsize=1)
         def model_of(sha256: str) -> nn.Module:
-            model = load_model(open_checkpoint(artifacts.fetch(sha256, Path(folder))), device=device)
-            # Convolutions run fastest in this layout; no weight changes. torch's stub knows it for tensors only.
-            return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+            return network(open_checkpoint(artifacts.fetch(sha256, Path(folder))), place)
 
         while not stop():
             claim = store.claim(worker, run_id=run_id, lease_seconds=lease_seconds)
             if claim is None:
                 break
-            result = _attempt(store, claim, model_of, device, data_dir, stop)
+            result = _attempt(store, claim, model_of, place, data_dir, stop)
             if result is None:
                 continue
             done += 1
@@ -79,8 +78,22 @@ def work(
     return done
 
 
+def network(checkpoint: Checkpoint, device: torch.device | str) -> nn.Module:
+    """Return the checkpoint's network as workers measure it: in the layout in which convolutions run fastest.
+
+    Weights are the same; results differ from another layout's by float rounding.
+    """
+    model = load_model(checkpoint, device=device)
+    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # torch's stub
+
+
 def _attempt(
-    store: RunStore, claim: Claim, model_of: Models, device: str, data_dir: Path | None, stop: Callable[[], bool]
+    store: RunStore,
+    claim: Claim,
+    model_of: Models,
+    device: torch.device,
+    data_dir: Path | None,
+    stop: Callable[[], bool],
 ) -> ShardResult | None:
     """Measure and report one shard; None when it was handed back, lost or failed, which the store then knows."""
     log.info("run %s: attempt %d of %s", claim.run_id, claim.attempt, claim.spec)
@@ -115,7 +128,7 @@ def _attempt(
 
 
 def _measure(
-    claim: Claim, model_of: Models, device: str, data_dir: Path | None, tick: Callable[[], None]
+    claim: Claim, model_of: Models, device: torch.device, data_dir: Path | None, tick: Callable[[], None]
 ) -> ShardResult:
     """Measure, with half the batch for as long as memory does not suffice: no number depends on the batch size."""
     model, dataset = model_of(claim.checkpoint_sha256), load_dataset(claim.protocol.dataset, data_dir=data_dir)

@@ -103,12 +103,27 @@ def reshape(tensors):
         (lambda tmp: [str(altered(tmp / "shape.safetensors", reshape))], "has shape"),
         (lambda tmp: [str(TINY), "--protocol", "cifar10-linf"], "is a classifier of digits"),
         (lambda tmp: [str(TINY), "--limit", "0"], "at least one example"),
+        (lambda tmp: [str(TINY), "--device", "abacus"], "no device is called 'abacus'"),
+        (lambda tmp: [str(TINY), "--device", "cuda:99"], "cuda:99 was asked for, but torch sees"),
         (lambda tmp: [str(truncated(tmp))], "bytes"),
         (lambda tmp: [str(bare(tmp))], "give --architecture"),
         (lambda tmp: [str(bare(tmp)), "--architecture", "nope"], "nope"),
         (lambda tmp: [str(bare(tmp)), "--architecture", "digits-cnn", "--options", "{"], "--options is no JSON"),
     ],
-    ids=["protocol", "absent", "nan", "shape", "dataset", "limit", "truncated", "bare", "architecture", "options"],
+    ids=[
+        "protocol",
+        "absent",
+        "nan",
+        "shape",
+        "dataset",
+        "limit",
+        "device",
+        "absent device",
+        "truncated",
+        "bare",
+        "architecture",
+        "options",
+    ],
 )
 def test_bad_input_gets_one_sentence_and_exit_code_2_and_stores_nothing(arguments, sentence, tmp_path, folder, capsys):
     assert cli.main(arguments(tmp_path)) == 2

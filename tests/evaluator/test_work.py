@@ -11,14 +11,14 @@ import torch
 
 from evaluator import work as room
 from evaluator.artifacts import Artifacts
-from evaluator.checkpoints import load_model, open_checkpoint
+from evaluator.checkpoints import open_checkpoint
 from evaluator.evaluation import evaluate
 from evaluator.exceptions import Fault, StoreUnavailable
 from evaluator.plan import plan
 from evaluator.protocol import SMOKE
 from evaluator.stages import measure
 from evaluator.store import Claim, RunState, RunStore
-from evaluator.work import work
+from evaluator.work import network, work
 from fixtures.make_tiny import TINY
 
 PROTOCOL = SMOKE.limited(4)
@@ -82,7 +82,7 @@ def test_one_worker_measures_all_runs_to_the_end_with_the_numbers_of_a_measureme
     assert done == 2 * len(plan(PROTOCOL))
     assert completed == runs
     assert shards == [(spec, spec) for spec in plan(PROTOCOL)] * 2
-    expected = evaluate(load_model(open_checkpoint(TINY)), PROTOCOL)
+    expected = evaluate(network(open_checkpoint(TINY), "cpu"), PROTOCOL)
     for run_id in runs:
         assert store.result(run_id).measurements == expected.measurements
         assert store.result(run_id).checkpoint_sha256 == open_checkpoint(TINY).sha256
@@ -221,7 +221,7 @@ def test_memory_that_does_not_suffice_halves_the_batch_and_changes_no_number(sto
     measured(monkeypatch, before)
     work(store, artifacts, worker="w")
     assert sizes[:7] == [128, 64, 32, 16, 8, 4, 2]
-    expected = evaluate(load_model(open_checkpoint(TINY)), PROTOCOL)
+    expected = evaluate(network(open_checkpoint(TINY), "cpu"), PROTOCOL)
     assert store.result(run_id).measurements == expected.measurements
 
 
