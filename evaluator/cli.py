@@ -17,6 +17,7 @@ from uuid import UUID, uuid4
 
 from rich.box import SIMPLE
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -64,7 +65,7 @@ def main(argv: Sequence[str] | None = None, program: str = "python -m evaluator"
     try:
         result = _measure(arguments, messages)
     except EvaluatorError as error:
-        messages.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        messages.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         return 1 if error.fault is Fault.OURS else 2
     except KeyboardInterrupt:
         messages.print("interrupted; the same command with --resume goes on from here")
@@ -103,7 +104,7 @@ def print_result(result: EvaluationResult, console: Console) -> None:
     ):
         console.print(line, highlight=False, soft_wrap=True)
     for warning in sorted({warning for stage in result.stages for warning in stage.warnings}):
-        console.print(f"[yellow]AutoAttack warns:[/] {warning}", highlight=False)
+        console.print(f"[yellow]AutoAttack warns:[/] {escape(warning)}", highlight=False)
 
 
 def _cells(measurement: Measurement, unit: Unit) -> tuple[str, str]:

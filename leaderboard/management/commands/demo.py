@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -52,7 +53,7 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             raise CommandError("interrupted; the same command goes on from here", returncode=130) from None
         for failed in (one for one in submissions if one.state == State.FAILED):
-            console.print(f"[red]{failed.title} failed[/] ({failed.fault}): {failed.failure}")
+            console.print(f"[red]{escape(failed.title)} failed[/] ({failed.fault}): {escape(failed.failure)}")
         self._show(console, demo.FOLDER)
         if any(one.state == State.FAILED for one in submissions):
             raise CommandError("some variants could not be evaluated; their reasons stand above")
