@@ -14,6 +14,7 @@ from evaluator.exceptions import InvalidRequest
 from trainers.settings import (
     AdamSettings,
     AttackSettings,
+    AugmentedSettings,
     AveragingSettings,
     AwpSettings,
     ClippingSettings,
@@ -44,7 +45,7 @@ class Recipe(Settings):
     architecture: str
     options: dict[str, JsonValue] = Field(default_factory=dict)
     epochs: PositiveInt
-    source: LabelledSettings
+    source: Annotated[LabelledSettings | AugmentedSettings, Field(discriminator="kind")]
     attack: AttackSettings
     objective: Annotated[
         CrossEntropySettings | TradesSettings | MartSettings | SelfSupervisionSettings, Field(discriminator="kind")

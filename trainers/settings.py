@@ -48,6 +48,17 @@ class LabelledSettings(Settings):
     label_noise: Fraction = 0.0
 
 
+class AugmentedSettings(Settings):
+    """Labelled examples moved by up to `shift` pixels a direction, with a black square of `cutout` pixels."""
+
+    kind: Literal["augmented"]
+    examples: Range
+    batch_size: PositiveInt
+    label_noise: Fraction = 0.0
+    shift: NonNegativeInt
+    cutout: NonNegativeInt
+
+
 class NoAttackSettings(Settings):
     """Train on the images as they are."""
 

@@ -1,11 +1,13 @@
 """Where batches come from: images, the labels the attack knows, and the targets the weights learn."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+from trainers.augmentation import cut_out, shifted
 
 
 @dataclass(frozen=True)
@@ -78,5 +80,20 @@ class Labelled:
         return torch.where(redrawn.to(labels.device), drawn.to(labels.device), labels)
 
 
-SOURCES: dict[str, Callable[..., Source]] = {"labelled": Labelled}
+class Augmented(Labelled):
+    """Labelled examples, each moved by up to `shift` pixels and then with a black square of `cutout` pixels, afresh."""
+
+    def __init__(self, *tensors: Tensor, shift: int, cutout: int, noise: torch.Generator, **settings: Any) -> None:
+        super().__init__(*tensors, noise=noise, **settings)
+        self._shift, self._cutout = shift, cutout
+
+    def draw(self) -> Batch:
+        """Return the next batch."""
+        batch = super().draw()
+        return replace(
+            batch, images=cut_out(shifted(batch.images, self._shift, self._noise), self._cutout, self._noise)
+        )
+
+
+SOURCES: dict[str, Callable[..., Source]] = {"labelled": Labelled, "augmented": Augmented}
 """Every source by the `kind` a recipe says; arguments are tensors, generators and the recipe's other settings."""

@@ -27,6 +27,7 @@ RECIPES = {
     "noisy trades": tiny("trades", source__label_noise="0.3"),
     "entropy-sgd": tiny("entropy-sgd", stepper__noise="0.01"),
     "self-supervision": tiny("self-supervision"),
+    "augmentation": tiny("augmentation"),
     "mart": tiny("mart"),
     "adam": tiny("at", optimizer='{"kind": "adam", "learning_rate": 0.01}'),
     "all at once": tiny(
@@ -142,6 +143,24 @@ def test_recipes_that_differ_in_their_snapshot_share_one_training(
     monkeypatch.setattr(loop, "assemble", lambda *_args, **_kwargs: pytest.fail("trained again"))
     stopped = train(tiny("at-early-stopped"), seed=0, folder=tmp_path)
     assert (final.checkpoint, stopped.checkpoint) == (stopped.final, final.best)
+
+
+def test_trades_awp_averaging_clipping_and_augmentation_train_together(tmp_path: Path) -> None:
+    recipe = tiny(
+        "trades",
+        epochs="2",
+        source=json.dumps(load_recipe("digits/augmentation").source.model_dump()),
+        source__examples__stop="40",
+        stepper='{"kind": "awp", "gamma": 0.01}',
+        after_step='[{"kind": "clipping", "maximum": 0.1}, {"kind": "averaging", "decay": 0.9}]',
+    )
+    variant = train(recipe, seed=0, folder=tmp_path)
+    state, average = load_file(tmp_path / "state.safetensors"), load_file(variant.final)
+    classifier = next(name for name in reversed(average) if average[name].shape == (10, 16))
+    assert state[f"model:{classifier}"].abs().max() <= 0.1
+    assert average[classifier].abs().max() <= 0.1
+    assert not torch.equal(state[f"model:{classifier}"], average[classifier])
+    assert all(tensor.isfinite().all() for tensor in average.values())
 
 
 def test_the_rotation_head_is_trained_beside_the_network_and_not_in_its_checkpoint(tmp_path: Path) -> None:

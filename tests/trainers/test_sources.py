@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from trainers.sources import Labelled
+from trainers.sources import Augmented, Labelled
 
 
 def source(
@@ -66,3 +66,31 @@ def test_a_restored_source_goes_on_where_it_was_within_a_pass() -> None:
     other.load_state_dict(stream.state_dict())
     another_order.set_state(order.get_state())
     assert all(torch.equal(stream.draw().images, other.draw().images) for _ in range(5))
+
+
+def augmented(**changes: int) -> Augmented:
+    settings = {"classes": 10, "batch_size": 30, "label_noise": 0.0, "shift": 1, "cutout": 2} | changes
+    return Augmented(
+        torch.rand(40, 2, 6, 6, generator=torch.Generator().manual_seed(0)).clamp_min(0.1),
+        torch.arange(40) % 10,
+        order=torch.Generator().manual_seed(1),
+        noise=torch.Generator().manual_seed(2),
+        **settings,
+    )
+
+
+def test_augmentation_changes_images_afresh_and_leaves_order_and_labels() -> None:
+    plain, changed, again = (augmented(**changes) for changes in ({"shift": 0, "cutout": 0}, {}, {}))
+    for _ in range(4):
+        before, after, repeated = plain.draw(), changed.draw(), again.draw()
+        assert torch.equal(before.labels, after.labels)
+        assert torch.equal(before.targets, after.targets)
+        assert not torch.equal(before.images, after.images)
+        assert torch.equal(after.images, repeated.images)
+
+
+def test_augmentation_by_nothing_changes_nothing() -> None:
+    stream = augmented(shift=0, cutout=0, batch_size=40)
+    original = torch.rand(40, 2, 6, 6, generator=torch.Generator().manual_seed(0)).clamp_min(0.1)
+    shown = stream.draw().images
+    assert torch.equal(shown.flatten(1).sum(1).sort().values, original.flatten(1).sum(1).sort().values)
