@@ -108,6 +108,9 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
 
 def _train(arguments: argparse.Namespace, messages: Console, open_site: Callable[[], Submit] | None) -> list[str]:
     """Train and, when asked, submit; return what to say about it. Whatever can be refused is refused first."""
+    from evaluator.devices import find_device
+    from trainers.loop import train
+
     recipe = _recipe(arguments)
     if arguments.save_every < 1:
         raise InvalidRequest(f"--save-every counts epochs and is at least 1, got {arguments.save_every}")
@@ -117,10 +120,8 @@ def _train(arguments: argparse.Namespace, messages: Console, open_site: Callable
     submit = open_site() if open_site is not None and arguments.submit else None
     if submit is not None and protocol is None:
         raise InvalidRequest(f"no protocol ranks models of {recipe.dataset}; name one with --protocol")
-    device = _device(arguments.device)
+    device = str(find_device(arguments.device))
     _print_lines(messages, [f"{recipe.name}, seed {arguments.seed}, on {device}, in {folder}"])
-    from trainers.loop import train
-
     with _Live(messages, recipe) as live:
         variant = train(
             recipe,
@@ -167,19 +168,6 @@ def _folder(arguments: argparse.Namespace, recipe: Recipe) -> Path:
     if not (there.is_dir() and os.access(there, os.W_OK)):
         raise InvalidRequest(f"--folder is {folder}, but {there} is no folder that can be written to; name another")
     return folder
-
-
-def _device(name: str) -> str:
-    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise InvalidRequest(f"--device is {name!r}; expected auto, cpu, cuda or cuda:n")
-    import torch
-
-    devices = torch.cuda.device_count()
-    if name == "auto":
-        return "cuda" if devices else "cpu"
-    if name != "cpu" and int(name.partition(":")[2] or 0) >= devices:
-        raise InvalidRequest(f"--device is {name}, but torch finds {devices} CUDA devices here; choose auto or cpu")
-    return name
 
 
 def _title(arguments: argparse.Namespace, recipe: Recipe) -> str:
