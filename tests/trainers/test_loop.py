@@ -16,7 +16,7 @@ from tests.trainers.recipes_for_tests import tiny
 from trainers import loop
 from trainers.assembly import assemble
 from trainers.loop import EpochRecord, TrainedVariant, train
-from trainers.recipe import Recipe, load_recipe, override
+from trainers.recipe import Recipe, list_recipes, load_recipe, override
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -161,6 +161,15 @@ def test_trades_awp_averaging_clipping_and_augmentation_train_together(tmp_path:
     assert average[classifier].abs().max() <= 0.1
     assert not torch.equal(state[f"model:{classifier}"], average[classifier])
     assert all(tensor.isfinite().all() for tensor in average.values())
+
+
+@pytest.mark.parametrize("recipe", list_recipes(), ids=lambda recipe: recipe.name)
+def test_the_first_step_of_every_recipe_has_a_finite_loss_and_moves_every_parameter(recipe: Recipe) -> None:
+    parts = assemble(recipe, seed=0, device=torch.device("cpu"), data_dir=None)
+    before = {name: parameter.detach().clone() for name, parameter in parts.model.named_parameters()}
+    parts.model.train()
+    assert parts.step().isfinite()
+    assert [name for name, parameter in parts.model.named_parameters() if torch.equal(parameter, before[name])] == []
 
 
 def test_the_rotation_head_is_trained_beside_the_network_and_not_in_its_checkpoint(tmp_path: Path) -> None:
