@@ -18,6 +18,7 @@ from evaluator.checkpoints import load_model
 from evaluator.datasets import load_dataset
 from evaluator.devices import find_device
 from evaluator.exceptions import LostLease, OutOfMemory, StoreUnavailable
+from evaluator.metrics import StageName
 from evaluator.results import ShardResult
 from evaluator.stages import DEFAULT_BATCH_SIZE, measure
 from evaluator.store import Claim, RunStore
@@ -137,8 +138,9 @@ def _measure(
         try:
             return measure(model, dataset, claim.protocol, claim.spec, device=device, batch_size=batch_size, tick=tick)
         except torch.OutOfMemoryError as error:
-            if batch_size == 1:
-                raise OutOfMemory(f"{claim.spec} needs more memory than {device} has, even for a batch of 1") from error
+            # AutoAttack's batch is the protocol's chunk, which decides outcomes and cannot be cut.
+            if batch_size == 1 or claim.spec.stage is StageName.AUTOATTACK:
+                raise OutOfMemory(f"{claim.spec} needs more memory than {device} has in its smallest batch") from error
             batch_size //= 2
 
 

@@ -14,6 +14,7 @@ from evaluator.artifacts import Artifacts
 from evaluator.checkpoints import open_checkpoint
 from evaluator.evaluation import evaluate
 from evaluator.exceptions import Fault, StoreUnavailable
+from evaluator.metrics import StageName
 from evaluator.plan import plan
 from evaluator.protocol import SMOKE
 from evaluator.stages import measure
@@ -64,7 +65,7 @@ def measured(monkeypatch: pytest.MonkeyPatch, before: Callable[..., None]) -> No
     """Let `before` see the arguments of each measurement."""
 
     def watched(*args, **kwargs):
-        before(**kwargs)
+        before(spec=args[3], **kwargs)
         return measure(*args, **kwargs)
 
     monkeypatch.setattr(room, "measure", watched)
@@ -212,9 +213,9 @@ def test_a_heartbeat_that_finds_the_lease_lost_ends_the_measurement(store, artif
 def test_memory_that_does_not_suffice_halves_the_batch_and_changes_no_number(store, artifacts, create, monkeypatch):
     sizes = []
 
-    def before(batch_size, **_):
+    def before(spec, batch_size, **_):
         sizes.append(batch_size)
-        if batch_size > 2:
+        if batch_size > 2 and spec.stage is not StageName.AUTOATTACK:
             raise torch.OutOfMemoryError("out of memory")
 
     run_id = create()
@@ -233,6 +234,21 @@ def test_a_measurement_that_never_fits_fails_with_the_advice_to_find_more_memory
     measured(monkeypatch, before)
     work(store, artifacts, worker="w")
     assert (store.run(run_id).state, store.run(run_id).fault) == (RunState.FAILED, Fault.OPERATOR)
+    assert "more memory" in store.run(run_id).error
+
+
+def test_a_chunk_of_autoattack_is_not_cut_and_not_tried_again_in_vain(store, artifacts, create, monkeypatch):
+    tried = []
+
+    def before(spec, **_):
+        if spec.stage is StageName.AUTOATTACK:
+            tried.append(spec)
+            raise torch.OutOfMemoryError("out of memory")
+
+    run_id = create()
+    measured(monkeypatch, before)
+    work(store, artifacts, worker="w")
+    assert len(tried) == 1
     assert "more memory" in store.run(run_id).error
 
 
