@@ -27,8 +27,12 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 120
 
 SHORT = SMOKE.limited(4)
-LONG = replace(SMOKE, name="long", flatness=replace(SMOKE.flatness, samples=100))
-"""Some 200 shards of a fraction of a second each: enough to die in the middle of."""
+LONG = replace(
+    SMOKE,
+    name="long",
+    flatness=replace(SMOKE.flatness, samples=100, attack=replace(SMOKE.flatness.attack, steps=20)),
+)
+"""Some 200 shards that keep one worker busy for about ten seconds: time for another to join, and to die."""
 
 
 class Place:
