@@ -157,8 +157,8 @@ class RunStore(RunReader):
         run = self.run(run_id)
         if run is None or run.state is not RunState.RUNNING or not self._all_done(run_id):
             return None
+        reports = self.shard_results(run_id)  # a store that is away for a while must not end the run
         try:
-            reports = self.shard_results(run_id)
             result = combine(run.protocol, reports, checkpoint_sha256=run.checkpoint_sha256, limit=run.limit)
         except Exception as error:  # whatever it is, a run that cannot be combined must not be tried for ever
             log.exception("run %s cannot be combined", run_id)
