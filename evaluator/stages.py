@@ -1,5 +1,6 @@
 """Measure one shard: a model, a data set, a protocol and a specification in, per-example outcomes out."""
 
+import functools
 import platform
 import time
 from collections.abc import Callable, Iterator
@@ -96,8 +97,9 @@ def device_name(device: torch.device | str) -> str:
     return f"cpu ({platform.machine()})"
 
 
+@functools.cache
 def library_versions() -> dict[str, str]:
-    """Return the versions of everything that can change a number."""
+    """Return the versions of everything that can change a number; looked up once a process, not once a shard."""
     return {"python": platform.python_version()} | {
         name: version(name) for name in ("torch", "numpy", "scipy", "pyautoattack", "robust-leaderboard")
     }
