@@ -20,7 +20,7 @@ def differences(recipe: Recipe) -> dict[str, str]:
     Laid over the base by `override`, they give a recipe of the same digest. A part of another kind is one difference.
     """
     base, own = (
-        one.model_dump(mode="json", exclude={"name", "title", "note"}, exclude_unset=True)
+        one.model_dump(mode="json", exclude={"name", "title", "note", "row"}, exclude_unset=True)
         for one in (base_of(recipe.family), recipe)
     )
     return {path: json.dumps(value, ensure_ascii=False) for path, value in _differing(base, own)}

@@ -2,71 +2,83 @@
 
 import hashlib
 import json
+import shlex
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from functools import cache
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, PositiveInt, ValidationError, model_validator
 
 from evaluator.exceptions import InvalidRequest
+from evaluator.types import Split
 from trainers.settings import (
     AdamSettings,
     AttackSettings,
-    AugmentedSettings,
     AveragingSettings,
     AwpSettings,
     ClippingSettings,
-    CrossEntropySettings,
     CyclicSettings,
     EntropySgdSettings,
-    LabelledSettings,
-    MartSettings,
     MonitorSettings,
     MultiStepSettings,
-    SelfSupervisionSettings,
+    ObjectiveSettings,
     Settings,
     SgdSettings,
     SgdStepSettings,
-    TradesSettings,
+    SourceSettings,
+    UnlabeledSettings,
+    WithheldSettings,
 )
 
 FOLDER = Path(__file__).with_name("recipes")
 
+_NOT_OF_THE_TRAINING = ("name", "title", "note", "row", "checkpoint")
+
 
 class Recipe(Settings):
-    """One variant of a family, complete. `checkpoint` says which of the two snapshots is the variant."""
+    """One variant of a family, complete. `checkpoint` says which of the two snapshots is the variant.
+
+    `row` is the variant's place in Table 1 of Stutz et al. (2021), if it has one.
+    """
 
     name: Annotated[str, Field(max_length=1000)]
     title: str
     note: str = ""
+    row: Annotated[int, Field(ge=1, le=19)] | None = None
     dataset: str
     architecture: str
     options: dict[str, JsonValue] = Field(default_factory=dict)
     epochs: PositiveInt
-    source: Annotated[LabelledSettings | AugmentedSettings, Field(discriminator="kind")]
+    source: SourceSettings
     attack: AttackSettings
-    objective: Annotated[
-        CrossEntropySettings | TradesSettings | MartSettings | SelfSupervisionSettings, Field(discriminator="kind")
-    ]
+    objective: ObjectiveSettings
     stepper: Annotated[SgdStepSettings | AwpSettings | EntropySgdSettings, Field(discriminator="kind")]
     optimizer: Annotated[SgdSettings | AdamSettings, Field(discriminator="kind")]
     schedule: Annotated[MultiStepSettings | CyclicSettings, Field(discriminator="kind")]
     after_step: tuple[Annotated[AveragingSettings | ClippingSettings, Field(discriminator="kind")], ...] = ()
     monitor: MonitorSettings | None = None
+    snapshot_every: PositiveInt | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
     checkpoint: Literal["final", "best"] = "final"
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> Self:
         if self.monitor is None and self.checkpoint == "best":
             raise ValueError("the best checkpoint needs a monitor to choose it")
-        if self.monitor is not None:
-            held, trained = self.monitor.examples, self.source.examples
-            if held.start < trained.stop and trained.start < held.stop:
+        used = {"those trained on": self.source.examples}
+        if isinstance(self.source, UnlabeledSettings) and isinstance(self.source.unlabeled, WithheldSettings):
+            used["the unlabeled"] = self.source.unlabeled.examples
+        if self.monitor is not None and self.monitor.split is Split.TRAIN:
+            used["the monitor's"] = self.monitor.examples
+        for (one, first), (other, second) in combinations(used.items(), 2):
+            if first.start < second.stop and second.start < first.stop:
                 raise ValueError(
-                    f"the monitor's examples {held.start} … {held.stop} overlap those trained on, "
-                    f"{trained.start} … {trained.stop}"
+                    f"{other} examples {second.start} … {second.stop} overlap {one}, {first.start} … {first.stop}"
                 )
         return self
 
@@ -81,7 +93,7 @@ class Recipe(Settings):
 
         Words do not, and neither does `checkpoint`: recipes that differ in it alone share one training.
         """
-        settings = self.model_dump(mode="json", exclude={"name", "title", "note", "checkpoint"})
+        settings = self.model_dump(mode="json", exclude=set(_NOT_OF_THE_TRAINING))
         return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -91,25 +103,29 @@ def list_recipes() -> tuple[Recipe, ...]:
 
 
 def load_recipe(name: str) -> Recipe:
-    """Return the recipe called `family/variant`, for example `digits/at`.
+    """Return the recipe called `family/variant`, for example `digits/at`, with the changes its name tells, if any.
 
     Raises:
-        InvalidRequest: there is none; the message lists what there is.
+        InvalidRequest: there is none, or a change does not fit; the message names the nearest choice.
     """
+    variant, *changes = shlex.split(name)
     recipes = {recipe.name: recipe for recipe in list_recipes()}
-    if name not in recipes:
-        raise InvalidRequest(f"no recipe is called {name!r}; there are {', '.join(recipes)}")
-    return recipes[name]
+    if variant not in recipes:
+        raise InvalidRequest(f"no recipe is called {variant!r}; {_nearest(variant, recipes)}")
+    return override(recipes[variant], dict(change.split("=", 1) for change in changes))
 
 
 def override(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
     """Return `recipe` with settings changed, each by its dotted path, such as `optimizer.weight_decay` = "0.01".
 
-    Values are read as JSON where they are JSON, else as plain words. The name tells what was changed.
+    Values are read as JSON where they are JSON, else as plain words. The name tells what was changed, as the words of a
+    command line, and `load_recipe` understands it.
 
     Raises:
         InvalidRequest: an unknown path, or a value its setting does not take.
     """
+    if not changes:
+        return recipe
     settings = recipe.model_dump(mode="json")
     for path, text in changes.items():
         *parents, last = path.split(".")
@@ -117,12 +133,19 @@ def override(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
         for key in parents:
             table = table.get(key) if isinstance(table, dict) else None
         if not isinstance(table, dict) or (last not in table and parents != ["options"]):
-            known = ", ".join(table if isinstance(table, dict) else settings)
-            raise InvalidRequest(f"recipe {recipe.name} has no setting {path!r}; at that place it has {known}")
+            known = [".".join([*parents, key]) for key in table] if isinstance(table, dict) else list(settings)
+            raise InvalidRequest(f"recipe {recipe.name} has no setting {path!r}; {_nearest(path, known)}")
         table[last] = _json_or_word(text)
-    if changes:
-        settings["name"] = f"{recipe.name} ({', '.join(f'{path}={text}' for path, text in changes.items())})"
+    words = shlex.join(f"{path}={text}" for path, text in changes.items())
+    settings["name"] = f"{recipe.name} {words}"
     return _validated(settings)
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """Return what to say of the choices there are: the nearest first."""
+    choices = sorted(known)
+    close = get_close_matches(name, choices, n=1, cutoff=0.5)
+    return (f"did you mean {close[0]!r}? " if close else "") + f"There are {', '.join(choices)}"
 
 
 @cache

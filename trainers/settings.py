@@ -14,10 +14,12 @@ from pydantic import (
 )
 
 from evaluator.protocol import Initialization
-from evaluator.types import Norm
+from evaluator.types import Norm, Split
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 ProperFraction = Annotated[float, Field(gt=0, lt=1)]
+Fill = Literal["black", "mean"]
+"""What stands where an augmentation leaves no pixel: 0, or the training set's mean colour."""
 
 
 class Settings(BaseModel):
@@ -39,24 +41,86 @@ class Range(Settings):
         return self
 
 
+class CropSettings(Settings):
+    """Move each image by up to `pad` pixels a direction, with `fill` behind it."""
+
+    kind: Literal["crop"]
+    pad: PositiveInt
+    fill: Fill = "black"
+
+
+class ZoomOutSettings(Settings):
+    """Pad each side by its own 0 … `pad` black pixels and scale back to the old size (Stutz et al. 2021)."""
+
+    kind: Literal["zoom-out"]
+    pad: PositiveInt
+
+
+class FlipSettings(Settings):
+    """Mirror half of the images left to right."""
+
+    kind: Literal["flip"]
+
+
+class AutoAugmentSettings(Settings):
+    """Two random operations of a learnt policy (Cubuk et al. 2019)."""
+
+    kind: Literal["auto-augment"]
+    policy: Literal["cifar10"] = "cifar10"
+
+
+class CutoutSettings(Settings):
+    """Cover a square of `side` pixels with `fill`."""
+
+    kind: Literal["cutout"]
+    side: PositiveInt
+    fill: Fill = "black"
+
+
+AugmentationSettings = Annotated[
+    CropSettings | ZoomOutSettings | FlipSettings | AutoAugmentSettings | CutoutSettings, Field(discriminator="kind")
+]
+
+
 class LabelledSettings(Settings):
-    """Labelled examples, reshuffled each pass; with probability `label_noise` the weight loss sees a random label."""
+    """Labelled examples, reshuffled each pass and augmented step by step, in the order given.
+
+    With probability `label_noise` the weight loss sees a random label.
+    """
 
     kind: Literal["labelled"]
     examples: Range
     batch_size: PositiveInt
     label_noise: Fraction = 0.0
+    augmentation: tuple[AugmentationSettings, ...] = ()
 
 
-class AugmentedSettings(Settings):
-    """Labelled examples moved by up to `shift` pixels a direction, with a black square of `cutout` pixels."""
+class WithheldSettings(Settings):
+    """Examples of the data set whose labels are withheld and replaced by label spreading (Zhou et al. 2004)."""
 
-    kind: Literal["augmented"]
+    kind: Literal["withheld"]
     examples: Range
-    batch_size: PositiveInt
-    label_noise: Fraction = 0.0
-    shift: NonNegativeInt
-    cutout: NonNegativeInt
+
+
+class FileSettings(Settings):
+    """Pseudo-labelled images in a file of the data folder: arrays `image` and `label`, as .npz or .safetensors."""
+
+    kind: Literal["file"]
+    name: Annotated[str, Field(max_length=200)]
+
+
+class UnlabeledSettings(LabelledSettings):
+    """Labelled examples, and beside them a `fraction` of each batch from pseudo-labelled ones (Carmon et al. 2019).
+
+    An epoch has as many batches as without the additional examples.
+    """
+
+    kind: Literal["unlabeled"]  # type: ignore[assignment]  # another kind of the same settings
+    unlabeled: Annotated[WithheldSettings | FileSettings, Field(discriminator="kind")]
+    fraction: ProperFraction
+
+
+SourceSettings = Annotated[LabelledSettings | UnlabeledSettings, Field(discriminator="kind")]
 
 
 class NoAttackSettings(Settings):
@@ -102,10 +166,18 @@ class MartSettings(Settings):
 
 
 class SelfSupervisionSettings(Settings):
-    """Cross-entropy on half of each batch, and `weight` times that of telling by how much the other half was turned."""
+    """The objective `of` on half of each batch, and `weight` times that of telling how far the other half was turned."""
 
     kind: Literal["self-supervision"]
     weight: PositiveFloat
+    of: Annotated[CrossEntropySettings | TradesSettings | MartSettings, Field(discriminator="kind")] = (
+        CrossEntropySettings(kind="cross-entropy")
+    )
+
+
+ObjectiveSettings = Annotated[
+    CrossEntropySettings | TradesSettings | MartSettings | SelfSupervisionSettings, Field(discriminator="kind")
+]
 
 
 class SgdStepSettings(Settings):
@@ -173,16 +245,19 @@ class AveragingSettings(Settings):
 
 
 class ClippingSettings(Settings):
-    """After every step, convolutional and linear parameters are clamped to ± `maximum`."""
+    """After every step, parameters of `layers` are clamped to ± `maximum`; `all` suits a BatchNorm of scale 1 + w."""
 
     kind: Literal["clipping"]
     maximum: PositiveFloat
+    layers: Literal["convolutional-and-linear", "all"] = "convolutional-and-linear"
 
 
 class MonitorSettings(Settings):
     """PGD on held-out examples every `every` epochs; the snapshot lowest in `criterion` is the best."""
 
+    split: Split = Split.TRAIN
     examples: Range
     criterion: Literal["robust_error", "robust_loss"]
     every: PositiveInt
+    restarts: PositiveInt = 1
     attack: PgdAttackSettings
