@@ -166,7 +166,7 @@ class MartSettings(Settings):
 
 
 class SelfSupervisionSettings(Settings):
-    """The objective `of` on half of each batch, and `weight` times that of telling how far the other half was turned."""
+    """The objective `of` on half of each batch, and `weight` times that of telling how far the rest was turned."""
 
     kind: Literal["self-supervision"]
     weight: PositiveFloat
