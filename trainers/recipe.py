@@ -88,6 +88,16 @@ class Recipe(Settings):
         return self.name.partition("/")[0]
 
     @property
+    def changes(self) -> tuple[str, ...]:
+        """What was changed in the variant of the file, each as `path=value`."""
+        return tuple(shlex.split(self.name)[1:])
+
+    def label(self, seed: int) -> str:
+        """Return the title with what tells trainings of the variant apart: its changes, and a seed that is not 0."""
+        particulars = [*self.changes, *([f"seed {seed}"] if seed else [])]
+        return f"{self.title} ({', '.join(particulars)})" if particulars else self.title
+
+    @property
     def digest(self) -> str:
         """SHA-256 of all that decides the weights on the way, as 64 hexadecimal digits.
 
@@ -113,6 +123,23 @@ def load_recipe(name: str) -> Recipe:
     if variant not in recipes:
         raise InvalidRequest(f"no recipe is called {variant!r}; {_nearest(variant, recipes)}")
     return override(recipes[variant], dict(change.split("=", 1) for change in changes))
+
+
+def list_sweeps(family: str) -> tuple[Recipe, ...]:
+    """Return the variants of a family with one setting swept, as its file's `[sweeps.<variant>]` tables say.
+
+    Each such table holds lists of values by dotted path. What equals the variant itself is left out.
+    """
+    path = FOLDER / f"{family}.toml"
+    sweeps = tomllib.loads(path.read_text(encoding="utf-8")).get("sweeps", {})
+    variants = {variant: _family(path)[variant] for variant in sweeps}
+    swept = [
+        (variants[variant], override(variants[variant], {setting: json.dumps(value)}))
+        for variant, settings in sweeps.items()
+        for setting, values in settings.items()
+        for value in values
+    ]
+    return tuple(recipe for variant, recipe in swept if recipe.digest != variant.digest)
 
 
 def override(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
