@@ -12,13 +12,12 @@ from torch.optim import SGD, Adam, Optimizer
 
 from evaluator.architectures import build, parse_options
 from evaluator.datasets import Dataset, load_dataset
-from evaluator.types import Split
 from trainers.after_step import AFTER_STEP, attach
 from trainers.inner_max import maximise
 from trainers.monitors import Monitor
 from trainers.objectives import OBJECTIVES, Objective
 from trainers.recipe import Recipe
-from trainers.settings import AttackSettings, Range
+from trainers.settings import AttackSettings
 from trainers.sources import SOURCES, Source
 from trainers.state import Generators, OptimizerState, Stateful
 from trainers.steppers import STEPPERS, Closure, Stepper
@@ -61,14 +60,13 @@ def assemble(recipe: Recipe, *, seed: int, device: torch.device, data_dir: Path 
     """Return all parts of `recipe` as they stand before the first step."""
     dataset = load_dataset(recipe.dataset, data_dir=data_dir)
     generators = Generators(seed, ("order", "labels", "attack", "weights"))
-    images, labels = _examples(dataset, recipe.source.examples, device)
     source = SOURCES[recipe.source.kind](
-        images,
-        labels,
-        classes=dataset.facts.classes,
+        recipe.source,
+        dataset,
+        data_dir=data_dir,
+        device=device,
         order=generators["order"],
         noise=generators["labels"],
-        **_settings(recipe.source, "examples"),
     )
     objective = OBJECTIVES[recipe.objective.kind](**_settings(recipe.objective))
     model, head = _initial(recipe, seed, dataset, objective)
@@ -76,7 +74,7 @@ def assemble(recipe: Recipe, *, seed: int, device: torch.device, data_dir: Path 
     head.to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not declared; 1.4 × faster on a CPU
     optimizer = OPTIMIZERS[recipe.optimizer.kind](
-        [*model.parameters(), *head.parameters()],
+        [parameter for part in (model, head) for parameter in part.parameters() if parameter.requires_grad],
         lr=recipe.optimizer.learning_rate,
         **_settings(recipe.optimizer, "learning_rate"),
     )
@@ -103,7 +101,7 @@ def assemble(recipe: Recipe, *, seed: int, device: torch.device, data_dir: Path 
         objective=objective,
         stepper=STEPPERS[recipe.stepper.kind](**_settings(recipe.stepper)),
         optimizer=optimizer,
-        monitor=_monitor(recipe, seed, dataset, device),
+        monitor=Monitor.on(dataset, recipe.monitor, device=device, seed=seed) if recipe.monitor else None,
         stateful=stateful,
     )
 
@@ -112,21 +110,9 @@ def _settings(part: BaseModel, *but: str) -> dict[str, Any]:
     return part.model_dump(exclude={"kind", *but})
 
 
-def _examples(dataset: Dataset, chosen: Range, device: torch.device) -> tuple[Tensor, Tensor]:
-    images, labels = dataset.examples(Split.TRAIN, chosen.start, chosen.stop)
-    return images.to(device, memory_format=torch.channels_last), labels.to(device)
-
-
 def _initial(recipe: Recipe, seed: int, dataset: Dataset, objective: Objective) -> tuple[nn.Module, nn.Module]:
     options = parse_options(recipe.architecture, dict(recipe.options))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # initialisers of torch know no generator argument
         model = build(recipe.architecture, options, dataset.facts)
         return model, objective.head(model)
-
-
-def _monitor(recipe: Recipe, seed: int, dataset: Dataset, device: torch.device) -> Monitor | None:
-    if recipe.monitor is None:
-        return None
-    images, labels = _examples(dataset, recipe.monitor.examples, device)
-    return Monitor(images, labels, recipe.monitor, seed)
