@@ -107,9 +107,17 @@ class Recipe(Settings):
         return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def list_recipes() -> tuple[Recipe, ...]:
-    """Return every shipped recipe, family by family in the files' order."""
-    return tuple(recipe for path in sorted(FOLDER.glob("*.toml")) for recipe in _family(path).values())
+def list_recipes(family: str | None = None) -> tuple[Recipe, ...]:
+    """Return every shipped recipe, family by family in the files' order, or those of one family.
+
+    Raises:
+        InvalidRequest: no such family; the message names the nearest choice.
+    """
+    families = {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}
+    if family is not None and family not in families:
+        raise InvalidRequest(f"no family of recipes is called {family!r}; {_nearest(family, families)}")
+    chosen = families.values() if family is None else [families[family]]
+    return tuple(recipe for path in chosen for recipe in _family(path).values())
 
 
 def load_recipe(name: str) -> Recipe:
@@ -118,11 +126,11 @@ def load_recipe(name: str) -> Recipe:
     Raises:
         InvalidRequest: there is none, or a change does not fit; the message names the nearest choice.
     """
-    variant, *changes = shlex.split(name)
+    variant, _, changes = name.partition(" ")
     recipes = {recipe.name: recipe for recipe in list_recipes()}
     if variant not in recipes:
         raise InvalidRequest(f"no recipe is called {variant!r}; {_nearest(variant, recipes)}")
-    return override(recipes[variant], dict(change.split("=", 1) for change in changes))
+    return override(recipes[variant], _changes(changes))
 
 
 def list_sweeps(family: str) -> tuple[Recipe, ...]:
@@ -159,20 +167,34 @@ def override(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
         table: Any = settings
         for key in parents:
             table = table.get(key) if isinstance(table, dict) else None
-        if not isinstance(table, dict) or (last not in table and parents != ["options"]):
-            known = [".".join([*parents, key]) for key in table] if isinstance(table, dict) else list(settings)
-            raise InvalidRequest(f"recipe {recipe.name} has no setting {path!r}; {_nearest(path, known)}")
+        if not isinstance(table, dict):
+            raise InvalidRequest(f"recipe {recipe.name} has no setting {path!r}; {_nearest(path, settings)}")
+        if last not in table and parents != ["options"]:
+            place = f" in {'.'.join(parents)}" if parents else ""
+            raise InvalidRequest(f"recipe {recipe.name} has no setting {last!r}{place}; {_nearest(last, table)}")
         table[last] = _json_or_word(text)
     words = shlex.join(f"{path}={text}" for path, text in changes.items())
     settings["name"] = f"{recipe.name} {words}"
     return _validated(settings)
 
 
+def _changes(words: str) -> dict[str, str]:
+    """Return the changes that the words of a command line tell, each as `path=value`."""
+    try:
+        pairs = [word.partition("=") for word in shlex.split(words)]
+    except ValueError as error:
+        raise InvalidRequest(f"the changes {words!r} cannot be read ({error}); quote them as for a shell") from error
+    for path, equals, value in pairs:
+        if not (path and equals):
+            raise InvalidRequest(f"a change is written key=value, as in epochs=20; got {path + equals + value!r}")
+    return {path: value for path, _, value in pairs}
+
+
 def _nearest(name: str, known: Iterable[str]) -> str:
     """Return what to say of the choices there are: the nearest first."""
     choices = sorted(known)
-    close = get_close_matches(name, choices, n=1, cutoff=0.5)
-    return (f"did you mean {close[0]!r}? " if close else "") + f"There are {', '.join(choices)}"
+    close = get_close_matches(name, choices, n=1, cutoff=0.7)
+    return (f"did you mean {close[0]!r}? There are " if close else "there are ") + ", ".join(choices)
 
 
 @cache
@@ -199,10 +221,10 @@ def _validated(settings: Mapping[str, Any]) -> Recipe:
         return Recipe.model_validate(settings)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "as a whole"
-        raise InvalidRequest(
-            f"recipe {settings['name']}, {place}: {first['msg']}, got {first['input']!r:.80}"
-        ) from error
+        place = "".join(f", {part}" if number == 0 else f".{part}" for number, part in enumerate(first["loc"]))
+        seen = "" if isinstance(first["input"], dict) else f", got {first['input']!r:.80}"
+        reason = first["msg"].removeprefix("Value error, ")
+        raise InvalidRequest(f"recipe {settings['name']}{place}: {reason}{seen}") from error
 
 
 def _json_or_word(text: str) -> JsonValue:
