@@ -7,7 +7,6 @@ Exit codes: 0 trained · 1 a failure of ours · 2 the request is wrong, or its d
 
 import argparse
 import os
-import re
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,8 +19,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from evaluator.environment import ROOT, read_environment
 from evaluator.exceptions import EvaluatorError, Fault, InvalidRequest
 from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
-from trainers.differences import differences
-from trainers.recipe import Recipe, list_recipes, load_recipe, override
+from trainers.differences import listing, markdown
+from trainers.recipe import Recipe, list_recipes, load_recipe
 
 if TYPE_CHECKING:
     from trainers.loop import EpochRecord
@@ -54,6 +53,8 @@ def parser(program: str, *, submits: bool) -> argparse.ArgumentParser:
         arguments.add_argument("--submit", action="store_true", help="hand in the checkpoint as a reference entry")
         arguments.add_argument("--title", help="of the entry (default: the recipe's, with what was changed)")
     arguments.add_argument("--list", action="store_true", help="print all recipes, each with its differences")
+    arguments.add_argument("--markdown", action="store_true", help="print the list as docs/training.md has it")
+    arguments.add_argument("--family", metavar="NAME", help="only the recipes of one family")
     arguments.add_argument("--print-config", action="store_true", help="print the complete recipe as JSON")
     return arguments
 
@@ -68,7 +69,8 @@ def main(
     messages, output = Console(stderr=True), Console()
     try:
         if arguments.list:
-            _print_lines(output, _listed(list_recipes()))
+            recipes = list_recipes(arguments.family)
+            _print_lines(output, markdown(recipes) if arguments.markdown else listing(recipes))
         elif arguments.print_config:
             _print_lines(output, [_recipe(arguments).model_dump_json(indent=2)])
         else:
@@ -87,23 +89,10 @@ def _print_lines(console: Console, lines: Sequence[str]) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _listed(recipes: Sequence[Recipe]) -> list[str]:
-    names = max(len(recipe.name) for recipe in recipes)
-    titles = max(len(recipe.title) for recipe in recipes)
-    return [
-        f"{recipe.name:<{names}}  {recipe.title:<{titles}}  "
-        + (shlex.join(f"{path}={value}" for path, value in differences(recipe).items()) or "(the base itself)")
-        for recipe in recipes
-    ]
-
-
 def _recipe(arguments: argparse.Namespace) -> Recipe:
     if arguments.recipe is None:
         raise InvalidRequest("no recipe was named; name one, such as digits/at, or ask for --list")
-    for change in arguments.changes:
-        if not re.match(r"[^=]+=", change):
-            raise InvalidRequest(f"a change is written key=value, as in epochs=20; got {change!r}")
-    return override(load_recipe(arguments.recipe), dict(change.split("=", 1) for change in arguments.changes))
+    return load_recipe(f"{arguments.recipe} {shlex.join(arguments.changes)}")
 
 
 def _train(arguments: argparse.Namespace, messages: Console, open_site: Callable[[], Submit] | None) -> list[str]:

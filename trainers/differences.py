@@ -1,13 +1,19 @@
-"""How a recipe differs from its family's base, as the changes that `override` takes (torch-free)."""
+"""How recipes differ from their base, as the changes that `override` takes, and the list of all that (torch-free)."""
 
 import json
+import shlex
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from itertools import groupby
 from typing import Any
 
 from trainers.recipe import FOLDER, Recipe
 
+_HEADER = ("row", "recipe", "title", "differences to the base", "note")
 
+
+@cache
 def base_of(family: str) -> Recipe:
     """Return the base of a family's file as a recipe of its own, called as the family is."""
     tables = tomllib.loads((FOLDER / f"{family}.toml").read_text(encoding="utf-8"))
@@ -24,6 +30,43 @@ def differences(recipe: Recipe) -> dict[str, str]:
         for one in (base_of(recipe.family), recipe)
     )
     return {path: json.dumps(value, ensure_ascii=False) for path, value in _differing(base, own)}
+
+
+def listing(recipes: Iterable[Recipe]) -> list[str]:
+    """Return the lines of a table, family by family: first the rows of Table 1 in its order, then the other recipes."""
+    lines = [_HEADER[:4], *(line[:4] for family in _families(recipes) for line in family)]
+    row, name, title = (max(len(line[column]) for line in lines) for column in range(3))
+    return [f"{line[0]:>{row}}  {line[1]:<{name}}  {line[2]:<{title}}  {line[3]}".rstrip() for line in lines]
+
+
+def markdown(recipes: Iterable[Recipe]) -> list[str]:
+    """Return the same as Markdown, a table a family, with the recipes' notes."""
+    lines: list[str] = []
+    for family in _families(recipes):
+        lines += [""] * bool(lines) + [_cells(*_HEADER), _cells(*["---"] * len(_HEADER))]
+        for row, name, title, changes, note in family:
+            lines.append(_cells(row, f"`{name}`", title, changes and f"`{changes}`", note))
+    return lines
+
+
+def _families(recipes: Iterable[Recipe]) -> Iterator[list[tuple[str, str, str, str, str]]]:
+    """Yield the cells of each family: row, name, title, differences as words of a command line, note."""
+    for _, family in groupby(recipes, key=lambda recipe: recipe.family):
+        rows_first = sorted(family, key=lambda recipe: (recipe.row is None, recipe.row))
+        yield [
+            (
+                str(recipe.row or ""),
+                recipe.name,
+                recipe.title,
+                shlex.join(f"{path}={value}" for path, value in differences(recipe).items()),
+                recipe.note,
+            )
+            for recipe in rows_first
+        ]
+
+
+def _cells(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def _differing(base: Mapping[str, Any], own: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, Any]]:
