@@ -19,7 +19,12 @@ DOORS = {
     "autoattack": ("evaluator/attacks/autoattack.py",),
     "pyautoattack": ("evaluator/attacks/autoattack.py",),
     "robustbench": ("evaluator/architectures/zoo.py",),
-    "torchvision": ("evaluator/torchvision_operators.py", "evaluator/datasets.py", "evaluator/architectures/"),
+    "torchvision": (
+        "evaluator/torchvision_operators.py",
+        "evaluator/datasets.py",
+        "evaluator/architectures/",
+        "trainers/augmentation.py",
+    ),
     "django": ("leaderboard/",),
 }
 TORCH_FREE = (

@@ -1,7 +1,7 @@
 """What happens to the weights after every update, attached to the optimizer's post-step hook."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -53,10 +53,14 @@ class Averaging:
 
 
 class Clipping:
-    """w ← clamp(w, −w_max, w_max) on convolutional and linear layers; normalisation layers keep their scale."""
+    """w ← clamp(w, −w_max, w_max) on all that is trained, or on the convolutional and linear layers of it.
 
-    def __init__(self, model: nn.Module, *, maximum: float) -> None:
-        self._weights, self._maximum = tuple(perturbed_tensors(model).values()), maximum
+    The latter leaves normalisation layers their scale, which an ordinary BatchNorm needs around 1.
+    """
+
+    def __init__(self, model: nn.Module, *, maximum: float, layers: Literal["convolutional-and-linear", "all"]) -> None:
+        chosen = model.parameters() if layers == "all" else perturbed_tensors(model).values()
+        self._weights, self._maximum = [weight for weight in chosen if weight.requires_grad], maximum
         self.outcome: nn.Module | None = None
         self.update()  # the first forward pass already sees clipped weights
 

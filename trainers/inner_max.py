@@ -10,6 +10,7 @@ from evaluator.attacks.pgd import Gain, ascend, initial_perturbation
 from evaluator.seeding import GeneratorNoise
 from evaluator.types import ThreatModel
 from trainers.settings import NoAttackSettings, PgdAttackSettings
+from trainers.transfer import sent
 
 
 def maximise(
@@ -31,7 +32,7 @@ def maximise(
         adversarial, _ = ascend(
             gain(),
             images,
-            images + noise.to(images.device),
+            images + sent(noise, images.device),
             threat_model=threat_model,
             step_size=settings.step_size,
             steps=settings.steps,
