@@ -91,8 +91,10 @@ def print_result(result: EvaluationResult, console: Console) -> None:
     found = {(m.metric, m.split): m for m in result.measurements}
     for metric in METRICS.values():
         splits = (Split.TEST, Split.TRAIN) if metric.per_split else (None,)
-        cells = [cell for split in splits for cell in _cells(found[metric.key, split], metric.unit)]
-        table.add_row(f"{metric.symbol} {metric.direction.arrow}", *cells)
+        numbers = [found.get((metric.key, split)) for split in splits]
+        if any(numbers):
+            cells = [cell for number in numbers for cell in _cells(number, metric.unit)]
+            table.add_row(f"{metric.symbol} {metric.direction.arrow}", *cells)
     console.print(table)
     versions = " · ".join(f"{name} {'/'.join(seen)}" for name, seen in result.versions.items())
     devices = sorted({device for stage in result.stages for device in stage.devices})
@@ -107,8 +109,9 @@ def print_result(result: EvaluationResult, console: Console) -> None:
         console.print(f"[yellow]AutoAttack warns:[/] {escape(warning)}", highlight=False)
 
 
-def _cells(measurement: Measurement, unit: Unit) -> tuple[str, str]:
-    m = measurement
+def _cells(m: Measurement | None, unit: Unit) -> tuple[str, str]:
+    if m is None:
+        return "–", "–"
     form = ".1%" if unit is Unit.FRACTION else ".3f"
     return f"{m.value:{form}} [{m.low:{form}}, {m.high:{form}}]", str(m.n)
 

@@ -51,6 +51,9 @@ def check(protocol: EvaluationProtocol, result: ShardResult) -> None:
     samples = range(protocol.flatness.samples) if spec.stage is StageName.FLATNESS else (None,)
     if spec.weight_sample not in samples:
         raise InvalidResult(f"{spec} reports on a weight sample that is not one of {samples}")
+    asked = protocol.count(spec.stage, spec.split)
+    if spec.stop > asked:
+        raise InvalidResult(f"{spec} goes beyond the {asked} examples that {protocol.label} asks for")
     if set(result.values) != set(VALUES[spec.stage]):
         raise InvalidResult(f"{spec} reports {sorted(result.values)}, expected {sorted(VALUES[spec.stage])}")
     for name, values in result.values.items():
@@ -81,7 +84,7 @@ def combine(
     checkpoint_sha256: str | None = None,
     limit: int | None = None,
 ) -> EvaluationResult:
-    """Return all numbers of a run whose shards are all in `results`, in any order.
+    """Return all numbers of a run whose shards are all in `results`, in any order: those of `protocol.columns()`.
 
     `protocol` is what was measured, that is, already limited where `limit` is given.
 
@@ -94,8 +97,9 @@ def combine(
     estimates: list[_Estimate] = [e for split in Split for e in _estimates(protocol, outcomes, split)]
     found = {(metric, split): (estimate, n) for metric, split, estimate, n in estimates}
     for gap, metric in (("robust_loss_gap", "robust_loss"), ("robust_error_gap", "robust_error")):
-        (test, n_test), (train, n_train) = found[metric, Split.TEST], found[metric, Split.TRAIN]
-        estimates.append((gap, None, difference(test, train), n_test + n_train))
+        if gap in protocol.columns():
+            (test, n_test), (train, n_train) = found[metric, Split.TEST], found[metric, Split.TRAIN]
+            estimates.append((gap, None, difference(test, train), n_test + n_train))
     order = list(METRICS)
     estimates.sort(key=lambda e: order.index(e[0]))
     versions: defaultdict[str, set[str]] = defaultdict(set)
@@ -113,7 +117,9 @@ def combine(
         checkpoint_sha256=checkpoint_sha256,
         versions={library: tuple(sorted(seen)) for library, seen in sorted(versions.items())},
         measurements=tuple(Measurement(metric, split, *estimate, n) for metric, split, estimate, n in estimates),
-        stages=tuple(_summary(stage, split, results) for stage in StageName for split in Split),
+        stages=tuple(
+            _summary(stage, split, results) for stage in StageName for split in Split if protocol.count(stage, split)
+        ),
     )
 
 
@@ -150,18 +156,28 @@ class _Outcomes:
 
 
 def _estimates(protocol: EvaluationProtocol, outcomes: _Outcomes, split: Split) -> Iterator[_Estimate]:
-    n = protocol.clean_examples.count(split)
-    loss, prediction, label = (outcomes.column(StageName.CLEAN, split, name, n) for name in VALUES[StageName.CLEAN])
-    yield "clean_error", split, wilson(int((prediction != label).sum()), n), n
-    yield "clean_loss", split, bootstrap_mean(loss, seed=protocol.seed), n
+    if n := protocol.count(StageName.CLEAN, split):
+        loss, prediction, label = (outcomes.column(StageName.CLEAN, split, name, n) for name in VALUES[StageName.CLEAN])
+        yield "clean_error", split, wilson(int((prediction != label).sum()), n), n
+        yield "clean_loss", split, bootstrap_mean(loss, seed=protocol.seed), n
+    if n := protocol.count(StageName.ROBUST_LOSS, split):
+        yield from _under_attack(protocol, outcomes, split, n)
+    if n := protocol.count(StageName.AUTOATTACK, split):
+        counts = Counter(outcomes.values(StageName.AUTOATTACK, split, "broken_by", n))
+        yield "robust_error", split, wilson(n - counts["robust"], n), n
+        yield "robust_error_without_square", split, wilson(n - counts["robust"] - counts["square"], n), n
 
-    n = protocol.robust_loss_examples.count(split)
+
+def _under_attack(protocol: EvaluationProtocol, outcomes: _Outcomes, split: Split, n: int) -> Iterator[_Estimate]:
+    """Yield what PGD finds, and flatness where it is asked for: it is the rise of the same examples' robust loss."""
     restarts, confidence, correct = (outcomes.column(StageName.ROBUST_LOSS, split, name, n) for name in _RESTART_VALUES)
     reference = robust_losses(restarts, confidence, protocol.robust_loss.selection)
     yield "robust_loss", split, bootstrap_mean(reference, seed=protocol.seed), n
     yield "pgd_error", split, wilson(int((correct == 0).any(1).sum()), n), n
 
-    n = protocol.flatness_examples.count(split)
+    n = protocol.count(StageName.FLATNESS, split)
+    if n == 0:
+        return
     attack = protocol.flatness.attack
     at_samples = []
     for sample in range(protocol.flatness.samples):
@@ -171,11 +187,6 @@ def _estimates(protocol: EvaluationProtocol, outcomes: _Outcomes, split: Split) 
     matched = restarts[:n, : attack.restarts].max(1)
     yield "flatness", split, bootstrap_grand_mean(perturbed - reference[:n], seed=protocol.seed), n
     yield "flatness_matched", split, bootstrap_grand_mean(perturbed - matched, seed=protocol.seed), n
-
-    n = protocol.autoattack_examples.count(split)
-    counts = Counter(outcomes.values(StageName.AUTOATTACK, split, "broken_by", n))
-    yield "robust_error", split, wilson(n - counts["robust"], n), n
-    yield "robust_error_without_square", split, wilson(n - counts["robust"] - counts["square"], n), n
 
 
 def _summary(stage: StageName, split: Split, results: Sequence[ShardResult]) -> StageSummary:

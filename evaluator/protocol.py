@@ -12,6 +12,7 @@ from functools import cached_property
 from pydantic import TypeAdapter
 
 from evaluator.exceptions import InvalidRequest
+from evaluator.metrics import METRICS, StageName, column
 from evaluator.types import Neighborhood, Norm, Split, ThreatModel
 
 
@@ -64,10 +65,14 @@ class FlatnessSettings:
 
 @dataclass(frozen=True)
 class Examples:
-    """How many examples of each split a stage uses: always the first ones, in the data set's own order."""
+    """How many examples of each split a stage uses, none or more: the first ones, in the data set's own order."""
 
     test: int
     train: int
+
+    def __post_init__(self) -> None:
+        if min(self.test, self.train) < 0:
+            raise InvalidRequest(f"a stage uses 0 or more examples, got {self.test} of test and {self.train} of train")
 
     def count(self, split: Split) -> int:
         """Return the number of examples of `split`."""
@@ -80,7 +85,11 @@ class Examples:
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
-    """Everything that decides a number, and nothing that does not (no batch size, no device, no worker count)."""
+    """Everything that decides a number, and nothing that does not (no batch size, no device, no worker count).
+
+    A stage on 0 examples is not measured, and its numbers do not exist. What ranks must: `rankable` needs AutoAttack
+    and robust loss on test.
+    """
 
     name: str
     version: int
@@ -97,6 +106,14 @@ class EvaluationProtocol:
     rankable: bool = True
 
     def __post_init__(self) -> None:
+        if not self.columns():
+            raise InvalidRequest(f"protocol {self.name} measures nothing; give at least one stage some examples")
+        for stage in (StageName.AUTOATTACK, StageName.ROBUST_LOSS):
+            if self.rankable and not self.count(stage, Split.TEST):
+                raise InvalidRequest(
+                    f"protocol {self.name} is rankable but asks for 0 test examples of {stage}, by which entries are "
+                    "ranked; give it some, or set rankable to False"
+                )
         for split in Split:
             if self.flatness_examples.count(split) > self.robust_loss_examples.count(split):
                 raise InvalidRequest(
@@ -109,6 +126,25 @@ class EvaluationProtocol:
     def digest(self) -> str:
         """SHA-256 of the canonical JSON of all fields, as 64 hexadecimal digits."""
         return hashlib.sha256(to_json(self).encode()).hexdigest()
+
+    def count(self, stage: StageName, split: Split) -> int:
+        """Return how many examples of `split` a stage uses."""
+        examples = {
+            StageName.CLEAN: self.clean_examples,
+            StageName.ROBUST_LOSS: self.robust_loss_examples,
+            StageName.FLATNESS: self.flatness_examples,
+            StageName.AUTOATTACK: self.autoattack_examples,
+        }
+        return examples[stage].count(split)
+
+    def columns(self) -> tuple[str, ...]:
+        """Return the columns of all numbers that are measured, in the order of `METRICS`; a gap needs both splits."""
+        return tuple(
+            column(metric.key, split)
+            for metric in METRICS.values()
+            for split in (tuple(Split) if metric.per_split else (None,))
+            if all(self.count(metric.stage, one) for one in ((split,) if split else Split))
+        )
 
     @property
     def label(self) -> str:
@@ -161,6 +197,20 @@ CIFAR10_LINF = EvaluationProtocol(
     flatness_examples=Examples(test=1000, train=1000),
 )
 
+CIFAR100_LINF = replace(CIFAR10_LINF, name="cifar100-linf", dataset="cifar100")
+
+SVHN_LINF = replace(CIFAR10_LINF, name="svhn-linf", dataset="svhn", clean_examples=Examples(test=26_032, train=73_257))
+
+_l2_pgd = replace(_cifar_pgd, step_size=0.1)
+
+CIFAR10_L2 = replace(
+    CIFAR10_LINF,
+    name="cifar10-l2",
+    threat_model=ThreatModel(Norm.L2, 0.5),
+    robust_loss=_l2_pgd,
+    flatness=FlatnessSettings(Neighborhood(0.5), samples=10, attack=replace(_l2_pgd, restarts=1)),
+)
+
 _paper_pgd = replace(_cifar_pgd, initialization=Initialization.NORM_UNIFORM, selection=Selection.WRONG_CLASS_CONFIDENCE)
 
 STUTZ2021_CIFAR10 = replace(
@@ -169,6 +219,29 @@ STUTZ2021_CIFAR10 = replace(
     threat_model=ThreatModel(Norm.LINF, 0.0314),
     robust_loss=_paper_pgd,
     flatness=FlatnessSettings(Neighborhood(0.5), samples=10, attack=replace(_paper_pgd, restarts=1)),
+)
+
+# Snapshots on the way and early-stopped ones need a part of the numbers only. What is left is defined as in the full
+# protocol: an early-stopped error is compared with the final one, and a curve ends near the final numbers.
+_NO_EXAMPLES = Examples(test=0, train=0)
+
+STUTZ2021_CURVE = replace(
+    STUTZ2021_CIFAR10,
+    name="stutz2021-curve",
+    robust_loss=replace(_paper_pgd, restarts=3),
+    robust_loss_examples=Examples(test=500, train=500),
+    autoattack_examples=_NO_EXAMPLES,
+    flatness_examples=Examples(test=500, train=500),
+    rankable=False,
+)
+
+STUTZ2021_STOPPED = replace(
+    STUTZ2021_CIFAR10,
+    name="stutz2021-stopped",
+    robust_loss_examples=_NO_EXAMPLES,
+    autoattack_examples=Examples(test=1000, train=0),
+    flatness_examples=_NO_EXAMPLES,
+    rankable=False,
 )
 
 # Radius, budget and counts of digits: docs/decisions/0005-digits-protocol.md holds the measurements behind them.
@@ -197,6 +270,25 @@ DIGITS_DEMO = replace(
     flatness_examples=Examples(test=400, train=100),
 )
 
+DIGITS_CURVE = replace(
+    DIGITS_DEMO,
+    name="digits-curve",
+    robust_loss=replace(_digits_pgd, restarts=3),
+    robust_loss_examples=Examples(test=200, train=100),
+    autoattack_examples=_NO_EXAMPLES,
+    flatness_examples=Examples(test=200, train=100),
+    rankable=False,
+)
+
+DIGITS_STOPPED = replace(
+    DIGITS_DEMO,
+    name="digits-stopped",
+    robust_loss_examples=_NO_EXAMPLES,
+    autoattack_examples=Examples(test=160, train=0),
+    flatness_examples=_NO_EXAMPLES,
+    rankable=False,
+)
+
 _smoke_pgd = PgdSettings(steps=3, step_size=0.06, restarts=2)
 
 SMOKE = replace(
@@ -215,8 +307,15 @@ SMOKE = replace(
 PROTOCOLS: dict[str, tuple[EvaluationProtocol, ...]] = {
     "digits-linf": (DIGITS_LINF,),
     "digits-demo": (DIGITS_DEMO,),
+    "digits-curve": (DIGITS_CURVE,),
+    "digits-stopped": (DIGITS_STOPPED,),
     "cifar10-linf": (CIFAR10_LINF,),
+    "cifar10-l2": (CIFAR10_L2,),
+    "cifar100-linf": (CIFAR100_LINF,),
+    "svhn-linf": (SVHN_LINF,),
     "stutz2021-cifar10": (STUTZ2021_CIFAR10,),
+    "stutz2021-curve": (STUTZ2021_CURVE,),
+    "stutz2021-stopped": (STUTZ2021_STOPPED,),
     "smoke": (SMOKE,),
 }
 """Every shipped protocol by name, oldest version first."""

@@ -100,7 +100,7 @@ class StageSummary:
 @_strict
 @dataclass(frozen=True)
 class EvaluationResult:
-    """All numbers of one run with everything needed to repeat them."""
+    """All numbers that a run's protocol asked for, with everything needed to repeat them."""
 
     schema_version: int
     protocol: str
@@ -116,7 +116,7 @@ class EvaluationResult:
     stages: tuple[StageSummary, ...]
 
     def measurement(self, column: str) -> Measurement:
-        """Return the number of one column, for example `robust_loss_test`; KeyError when there is none."""
+        """Return the number of one column, for example `robust_loss_test`; KeyError where it was not asked for."""
         return {m.column: m for m in self.measurements}[column]
 
 

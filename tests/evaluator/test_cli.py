@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evaluator import cli
+from evaluator.protocol import PROTOCOLS, SMOKE, Examples
 from evaluator.results import evaluation_from_json
 from evaluator.safetensors_header import read_header
 from evaluator.store import RunState, RunStore
@@ -53,6 +55,18 @@ def test_json_goes_to_standard_output_alone(capsys):
     assert cli.main([str(TINY), "--protocol", "smoke", "--limit", "2", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert (result["limit"], result["rankable"]) == (2, False)
+
+
+def test_numbers_that_a_protocol_does_not_ask_for_are_not_printed(capsys, monkeypatch):
+    nothing, few = Examples(test=0, train=0), Examples(test=4, train=0)
+    part = replace(SMOKE, name="part", autoattack_examples=nothing, flatness_examples=nothing, robust_loss_examples=few)
+    monkeypatch.setitem(PROTOCOLS, "part", (part,))
+    assert cli.main([str(TINY), "--protocol", "part"]) == 0
+    printed = capsys.readouterr().out
+    cells = {line.split("↓")[0].strip(): line.split("↓")[1].split() for line in numbers(printed)}
+    assert list(cells) == ["Err", "Loss", "RLoss", "PGD Err"]
+    assert cells["RLoss"][-3:] == ["4", "–", "–"]
+    assert "nan" not in printed
 
 
 def test_resume_finds_the_finished_run_and_measures_nothing_again(folder, capsys):
