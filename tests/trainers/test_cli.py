@@ -10,10 +10,10 @@ from rich.console import Console
 from evaluator.checkpoint_file import open_checkpoint
 from evaluator.protocol import DIGITS_LINF
 from trainers import cli
-from trainers.differences import base_of, differences
+from trainers.differences import listing, markdown
 from trainers.loop import EpochRecord
 from trainers.monitors import HeldOut
-from trainers.recipe import Recipe, list_recipes, load_recipe, override
+from trainers.recipe import Recipe, list_recipes, load_recipe
 
 RECIPES = list_recipes()
 every_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
@@ -44,7 +44,7 @@ def test_a_variant_is_trained_and_the_command_that_measures_it_is_printed(folder
     assert cli.main(["digits/trades", *SMALL, "--device", "cpu", "--seed", "7", "objective.beta=3"]) == 0
     said = told(capsys.readouterr().out)
     checkpoint = Path(said["checkpoint"])
-    recipe = override(load_recipe("digits/trades"), dict(c.split("=", 1) for c in [*SMALL, "objective.beta=3"]))
+    recipe = load_recipe(shlex.join(["digits/trades", *SMALL, "objective.beta=3"]))
     assert open_checkpoint(checkpoint).manifest.recipe == recipe.name
     assert checkpoint.parent == folder / f"digits-trades-7-{recipe.digest[:12]}"
     assert len(Path(said["log"]).read_text().splitlines()) == 4
@@ -89,21 +89,16 @@ def test_recipes_that_share_a_training_share_its_folder_and_others_have_their_ow
     assert len(list(folder.iterdir())) == 3
 
 
-def test_the_list_has_a_line_for_every_recipe_with_its_differences(capsys):
-    assert cli.main(["--list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [recipe.name for recipe in RECIPES]
-    for line, recipe in zip(lines, RECIPES, strict=True):
-        assert recipe.title in line
-        changes = [f"{path}={value}" for path, value in differences(recipe).items()]
-        assert line.endswith(shlex.join(changes) or "(the base itself)")
-
-
-@every_recipe
-def test_the_differences_laid_over_the_base_give_the_recipe(recipe: Recipe):
-    rebuilt = override(base_of(recipe.family), differences(recipe))
-    assert (rebuilt.digest, rebuilt.checkpoint) == (recipe.digest, recipe.checkpoint)
-    assert differences(base_of(recipe.family)) == {}
+def test_the_list_is_all_recipes_or_those_of_a_family_as_text_or_markdown(capsys):
+    printed = {}
+    for options in ((), ("--family=digits",), ("--markdown",), ("--family=digits", "--markdown")):
+        assert cli.main(["--list", *options]) == 0
+        printed[options] = capsys.readouterr().out.splitlines()
+    recipes = {"all": RECIPES, "digits": list_recipes("digits")}
+    assert printed[()] == listing(recipes["all"])
+    assert printed[("--family=digits",)] == listing(recipes["digits"])
+    assert printed[("--markdown",)] == markdown(recipes["all"])
+    assert printed[("--family=digits", "--markdown")] == markdown(recipes["digits"])
 
 
 @every_recipe
@@ -122,8 +117,19 @@ def test_the_printed_configuration_holds_the_changes_and_trains_nothing(folder, 
     ("arguments", "sentence"),
     [
         ([], "no recipe was named"),
-        (["digits/nothing"], "no recipe is called 'digits/nothing'; there are digits/at,"),
-        (["digits/at", "rate=1"], "has no setting 'rate'; at that place it has name,"),
+        (["digits/trade"], "no recipe is called 'digits/trade'; did you mean 'digits/trades'? There are digits/adam,"),
+        (["--list", "--family=stutz2012"], "did you mean 'stutz2021'? There are digits, stutz2021"),
+        (["digits/at", "rate=1"], "has no setting 'rate'; there are after_step,"),
+        (["digits/at", "objective.beta=1"], "no setting 'beta' in objective; there are kind, label_smoothing"),
+        (["digits/cyclic", "schedule.milestones=[0.5]"], "no setting 'milestones' in schedule; there are cycles, kind"),
+        (["digits/at", "attack.epsilon=0"], "attack.pgd.epsilon: Input should be greater than 0, got 0"),
+        (["digits/at", "attack.norm=L1"], "attack.pgd.norm: Input should be 'Linf' or 'L2', got 'L1'"),
+        (["digits/at", "stepper.kind=sam"], "'sam' found using 'kind' does not match any of the expected tags: 'sgd'"),
+        (["digits/at", "checkpoint=best", "monitor=null"], "the best checkpoint needs a monitor to choose it"),
+        (["digits/unlabeled", "source.unlabeled.examples.start=500"], "overlap the unlabeled, 500 … 797"),
+        (["digits/at", "monitor.examples.stop=900"], "797"),
+        (["digits/at", "dataset=digit"], "no data set is called 'digit'; there are digits,"),
+        (["digits/at", "architecture=digits-resnt"], "digits-resnet"),
         (["digits/at", "epochs=many"], "epochs: Input should be a valid integer"),
         (["digits/at", "epochs"], "written key=value, as in epochs=20; got 'epochs'"),
         (["digits/at", "options.width=many"], "width"),
@@ -136,6 +142,7 @@ def test_the_printed_configuration_holds_the_changes_and_trains_nothing(folder, 
         (["digits/at", "--protocol=nope"], "no protocol is called 'nope'; there are digits-linf"),
         (["digits/at", "--protocol=cifar10-linf"], "trains on digits, but cifar10-linf v1 measures on cifar10"),
         (["digits/at", "dataset=cifar10", "--data-dir=absent"], "absent"),
+        (["stutz2021/at", "--data-dir=absent"], "CIFAR10 was not found whole in absent/cifar-10-batches-py"),
     ],
     ids=lambda value: " ".join(value[1:])[:30] if isinstance(value, list) else "",
 )
