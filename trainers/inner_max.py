@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
 from evaluator.attacks.pgd import Gain, ascend, initial_perturbation
-from evaluator.seeding import GeneratorNoise
+from evaluator.seeding import Noise
 from evaluator.types import ThreatModel
 from trainers.settings import NoAttackSettings, PgdAttackSettings
 from trainers.transfer import sent
@@ -18,7 +17,7 @@ def maximise(
     images: Tensor,
     gain: Callable[[], Gain],
     settings: NoAttackSettings | PgdAttackSettings,
-    generator: torch.Generator,
+    noise: Noise,
 ) -> Tensor:
     """Return adversarial images [n, c, h, w] for `images`, found in eval mode with frozen weights.
 
@@ -27,12 +26,12 @@ def maximise(
     if isinstance(settings, NoAttackSettings):
         return images
     threat_model = ThreatModel(settings.norm, settings.epsilon)
-    noise = initial_perturbation(images.shape, settings.initialization, threat_model, GeneratorNoise(generator))
+    start = initial_perturbation(images.shape, settings.initialization, threat_model, noise)
     with frozen(model):
         adversarial, _ = ascend(
             gain(),
             images,
-            images + sent(noise, images.device),
+            images + sent(start, images.device),
             threat_model=threat_model,
             step_size=settings.step_size,
             steps=settings.steps,

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evaluator.protocol import Initialization
+from evaluator.seeding import GeneratorNoise
 from evaluator.types import Norm
 from trainers.inner_max import maximise
 from trainers.settings import NoAttackSettings, PgdAttackSettings
@@ -32,8 +33,8 @@ def attacked(model: nn.Module, seed: int = 0, **changes: Any) -> tuple[Tensor, T
         modes.append((model.training, any(parameter.requires_grad for parameter in model.parameters())))
         return F.cross_entropy(model(candidates), labels, reduction="none")
 
-    generator = torch.Generator().manual_seed(seed)
-    return images, maximise(model, images, lambda: gain, changes.get("settings", settings()), generator), modes
+    noise = GeneratorNoise(torch.Generator().manual_seed(seed))
+    return images, maximise(model, images, lambda: gain, changes.get("settings", settings()), noise), modes
 
 
 @pytest.mark.parametrize("norm", Norm)
@@ -67,7 +68,7 @@ def test_the_network_is_left_as_it_was_also_after_an_error() -> None:
         raise ArithmeticError
 
     with pytest.raises(ArithmeticError):
-        maximise(model, torch.rand(2, 1, 8, 8), lambda: broken, settings(), torch.Generator())
+        maximise(model, torch.rand(2, 1, 8, 8), lambda: broken, settings(), GeneratorNoise(torch.Generator()))
     assert model.training
     assert all(parameter.requires_grad for parameter in model.parameters())
 
@@ -83,5 +84,6 @@ def test_no_attack_returns_the_images_and_draws_nothing() -> None:
     images = torch.rand(2, 1, 8, 8)
     generator = torch.Generator().manual_seed(3)
     state = generator.get_state()
-    assert maximise(network(), images, lambda: pytest.fail("asked"), NoAttackSettings(kind="none"), generator) is images
+    noise = GeneratorNoise(generator)
+    assert maximise(network(), images, lambda: pytest.fail("asked"), NoAttackSettings(kind="none"), noise) is images
     assert torch.equal(generator.get_state(), state)
