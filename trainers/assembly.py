@@ -12,15 +12,18 @@ from torch.optim import SGD, Adam, Optimizer
 
 from evaluator.architectures import build, parse_options
 from evaluator.datasets import Dataset, load_dataset
+from evaluator.seeding import GeneratorNoise
 from trainers.after_step import AFTER_STEP, attach
 from trainers.inner_max import maximise
 from trainers.monitors import Monitor
 from trainers.objectives import OBJECTIVES, Objective
+from trainers.processes import Processes, SharedNoise
 from trainers.recipe import Recipe
 from trainers.settings import AttackSettings
-from trainers.sources import SOURCES, Source
+from trainers.sources import SOURCES, Batch, Source
 from trainers.state import Generators, OptimizerState, Stateful
 from trainers.steppers import STEPPERS, Closure, Stepper
+from trainers.training_loss import TrainingLoss, compile_network
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "adam": Adam}
 """Every optimizer by the `kind` a recipe says; arguments are the parameters and the recipe's other settings."""
@@ -28,32 +31,45 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "adam": Adam}
 
 @dataclass(frozen=True)
 class Assembly:
-    """The parts of one training. `outcome` is the network it yields: `model`, or an average of it."""
+    """The parts of one training. `outcome` is the network it yields: `model`, or an average of it.
+
+    Where several processes train, each draws the same batches and noise, attacks its share of them on `model`, and
+    learns by `parallel_loss`, whose gradients are those of the whole batch.
+    """
 
     device: torch.device
+    processes: Processes
     model: nn.Module
     outcome: nn.Module
     source: Source
     attack: AttackSettings
     attack_noise: torch.Generator
     weight_noise: torch.Generator
-    objective: Objective
+    loss: TrainingLoss
+    parallel_loss: nn.Module
     stepper: Stepper
     optimizer: Optimizer
     monitor: Monitor | None
     stateful: dict[str, Stateful]
 
     def step(self) -> Tensor:
-        """Update the weights once; return the loss, detached."""
+        """Update the weights once; return the loss of this process's share, detached: their mean is the batch's."""
         return self.stepper.step(self.model, self.optimizer, self.fresh, self.weight_noise)
 
     def fresh(self) -> Closure:
         """Draw a batch and attack it at the current weights; return its loss at whatever the weights are then."""
-        batch = self.source.draw()
-        adversarial = maximise(
-            self.model, batch.images, lambda: self.objective.gain(self.model, batch), self.attack, self.attack_noise
-        )
-        return lambda: self.objective.loss(self.model, batch, adversarial)
+        whole, share = self.source.draw(), self.processes.share
+        examples = len(whole.images)
+        batch = Batch(share(whole.images), share(whole.labels), share(whole.targets))
+        noise = SharedNoise(GeneratorNoise(self.attack_noise), self.processes, examples)
+        adversarial = maximise(self.model, batch.images, lambda: self.loss.gain(batch), self.attack, noise)
+
+        def closure() -> Tensor:
+            loss: Tensor = self.processes.weight(examples) * self.parallel_loss(batch, adversarial)
+            self.processes.unite(self.model)
+            return loss
+
+        return closure
 
 
 def assemble(recipe: Recipe, *, seed: int, device: torch.device, data_dir: Path | None) -> Assembly:
@@ -76,6 +92,7 @@ def assemble(recipe: Recipe, *, seed: int, device: torch.device, data_dir: Path 
     optimizer = OPTIMIZERS[recipe.optimizer.kind](
         [parameter for part in (model, head) for parameter in part.parameters() if parameter.requires_grad],
         lr=recipe.optimizer.learning_rate,
+        fused=device.type == "cuda",
         **_settings(recipe.optimizer, "learning_rate"),
     )
     stateful: dict[str, Stateful] = {
@@ -90,15 +107,21 @@ def assemble(recipe: Recipe, *, seed: int, device: torch.device, data_dir: Path 
         attach(part, optimizer)
         stateful[f"after step {number}"] = part
         outcome = part.outcome or outcome
+    loss = TrainingLoss(objective, model, head, precision=recipe.precision)
+    if recipe.compile:
+        compile_network(model, device)
+    processes = Processes.present()
     return Assembly(
         device=device,
+        processes=processes,
         model=model,
         outcome=outcome,
         source=source,
         attack=recipe.attack,
         attack_noise=generators["attack"],
         weight_noise=generators["weights"],
-        objective=objective,
+        loss=loss,
+        parallel_loss=processes.parallel(loss),
         stepper=STEPPERS[recipe.stepper.kind](**_settings(recipe.stepper)),
         optimizer=optimizer,
         monitor=Monitor.on(dataset, recipe.monitor, device=device, seed=seed) if recipe.monitor else None,

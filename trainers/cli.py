@@ -20,10 +20,12 @@ from evaluator.environment import ROOT, read_environment
 from evaluator.exceptions import EvaluatorError, Fault, InvalidRequest
 from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
 from trainers.differences import listing, markdown
+from trainers.folder import training_folder
 from trainers.recipe import Recipe, list_recipes, load_recipe
 
 if TYPE_CHECKING:
     from trainers.loop import EpochRecord
+    from trainers.tensorboard import TensorBoard
 
 FOLDER = ROOT / "var" / "training"
 
@@ -48,6 +50,7 @@ def parser(program: str, *, submits: bool) -> argparse.ArgumentParser:
     arguments.add_argument(
         "--save-every", type=int, default=10, metavar="N", help="epochs between saved states (default: 10)"
     )
+    arguments.add_argument("--tensorboard", action="store_true", help="write the log for TensorBoard too")
     arguments.add_argument("--protocol", help="to measure by (default: the first that ranks the data set)")
     if submits:
         arguments.add_argument("--submit", action="store_true", help="hand in the checkpoint as a reference entry")
@@ -66,7 +69,7 @@ def main(
 ) -> int:
     """Do what the arguments say; return the exit code. `open_site` fails before a training that it could not take."""
     arguments = parser(program, submits=open_site is not None).parse_intermixed_args(argv)
-    messages, output = Console(stderr=True), Console()
+    messages, output = Console(stderr=True, quiet=not _speaks()), Console(quiet=not _speaks())
     try:
         if arguments.list:
             recipes = list_recipes(arguments.family)
@@ -84,6 +87,11 @@ def main(
     return 0
 
 
+def _speaks() -> bool:
+    """Whether this process prints: of those that torchrun starts, one does."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
+
+
 def _print_lines(console: Console, lines: Sequence[str]) -> None:
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -97,8 +105,9 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
 
 def _train(arguments: argparse.Namespace, messages: Console, open_site: Callable[[], Submit] | None) -> list[str]:
     """Train and, when asked, submit; return what to say about it. Whatever can be refused is refused first."""
-    from evaluator.devices import find_device
     from trainers.loop import train
+    from trainers.processes import Processes, joined
+    from trainers.tensorboard import TensorBoard
 
     recipe = _recipe(arguments)
     if arguments.save_every < 1:
@@ -109,14 +118,16 @@ def _train(arguments: argparse.Namespace, messages: Console, open_site: Callable
     submit = open_site() if open_site is not None and arguments.submit else None
     if submit is not None and protocol is None:
         raise InvalidRequest(f"no protocol ranks models of {recipe.dataset}; name one with --protocol")
-    device = str(find_device(arguments.device))
-    _print_lines(messages, [f"{recipe.name}, seed {arguments.seed}, on {device}, in {folder}"])
-    with _Live(messages, recipe) as live:
+    board = TensorBoard(folder / "tensorboard") if arguments.tensorboard else None
+    with joined(arguments.device) as device, _Live(messages, recipe, board) as live:
+        count = Processes.present().count
+        where = f"{device.type}, {count} processes" if count > 1 else str(device)
+        _print_lines(messages, [f"{recipe.name}, seed {arguments.seed}, on {where}, in {folder}"])
         variant = train(
             recipe,
             seed=arguments.seed,
             folder=folder,
-            device=device,
+            device=str(device),
             data_dir=data_dir,
             progress=live.show,
             save_every=arguments.save_every,
@@ -127,7 +138,7 @@ def _train(arguments: argparse.Namespace, messages: Console, open_site: Callable
     if protocol is not None:
         command = ("python", "-m", "evaluator", str(variant.checkpoint), "--protocol", protocol.name)
         said.append(f"measure     {shlex.join(command)}")
-        if submit is not None:
+        if submit is not None and _speaks():
             said.append(f"submission  {submit(variant.checkpoint, _title(arguments, recipe), protocol)}")
     return said
 
@@ -149,9 +160,7 @@ def _protocol(name: str | None, recipe: Recipe) -> EvaluationProtocol | None:
 def _folder(arguments: argparse.Namespace, recipe: Recipe) -> Path:
     """Return the folder to train in: the named one, else one of its own, or that of a recipe with the same training."""
     if arguments.folder is None:
-        training = f"{arguments.seed}-{recipe.digest[:12]}"
-        variant = arguments.recipe.replace("/", "-")
-        return next(FOLDER.glob(f"*-{training}"), FOLDER / f"{variant}-{training}")
+        return training_folder(FOLDER, recipe, arguments.seed)
     folder: Path = arguments.folder.absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
@@ -170,7 +179,7 @@ def _title(arguments: argparse.Namespace, recipe: Recipe) -> str:
 class _Live:
     """One line that follows the training on a terminal, gone at its end."""
 
-    def __init__(self, console: Console, recipe: Recipe) -> None:
+    def __init__(self, console: Console, recipe: Recipe, board: "TensorBoard | None" = None) -> None:
         columns = (
             TextColumn("epoch {task.completed}/{task.total}"), BarColumn(bar_width=8), TextColumn("{task.description}"),
             TextColumn("eta"), TimeRemainingColumn(),
@@ -183,6 +192,7 @@ class _Live:
             speed_estimate_period=86_400,  # an epoch may take long
         )
         self._task = self._progress.add_task("starting", total=recipe.epochs)
+        self._board = board
         self._held_out = ""
         self.heard = False
 
@@ -192,12 +202,16 @@ class _Live:
 
     def __exit__(self, *error: object) -> None:
         self._progress.stop()
+        if self._board is not None:
+            self._board.close()
 
     def show(self, record: "EpochRecord") -> None:
         """Show an epoch; the first one tells whether the training went on from a saved state."""
         if not self.heard and record.epoch > 1:
             _print_lines(self._progress.console, [f"goes on after epoch {record.epoch - 1}"])
         self.heard = True
+        if self._board is not None:
+            self._board.show(record)
         if record.held_out is not None:
             seen = record.held_out
             self._held_out = f" · held out: loss {seen.robust_loss:.3f}, error {seen.robust_error:.1%}"

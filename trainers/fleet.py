@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from evaluator.lifetime import end_with_parent
+from trainers.folder import Files, training_folder
 from trainers.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -20,29 +21,35 @@ Report = Callable[[str, int, int], None]
 """Told how far something is: its title, what is done, and the total."""
 
 
-def train_all(
-    recipes: Sequence[Recipe], *, seed: int, folder: Path, processes: int, report: Report
-) -> list["TrainedVariant"]:
-    """Train `recipes` with one thread each, `processes` at a time, in folders below `folder`; progress is in epochs.
+class _Job(NamedTuple):
+    recipe: Recipe
+    seed: int
+    folder: Path
 
-    Recipes that differ only in the snapshot they choose share one training. An error or an interruption stops all;
-    the same call goes on from the last saved epochs.
+
+def train_all(
+    trainings: Sequence[tuple[Recipe, int]], *, folder: Path, processes: int, report: Report
+) -> list["TrainedVariant"]:
+    """Train recipes with seeds, one thread each and `processes` at a time, in folders below `folder`.
+
+    Recipes that differ only in the snapshot they choose share one training. Progress is in epochs, under the label of
+    recipe and seed. An error or an interruption stops all; the same call goes on from the last saved epochs.
     """
-    trained: dict[str, Recipe] = {}
-    for recipe in recipes:
-        trained.setdefault(recipe.digest, recipe)
+    jobs: dict[tuple[str, int], _Job] = {}
+    for recipe, seed in trainings:
+        jobs.setdefault((recipe.digest, seed), _Job(recipe, seed, training_folder(folder, recipe, seed)))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_become_trainer) as pool:
         try:
-            futures = {digest: pool.submit(_train, recipe, seed, folder / digest) for digest, recipe in trained.items()}
+            futures = {key: pool.submit(_train, job) for key, job in jobs.items()}
             pending = set(futures.values())
             while pending:
                 done, pending = wait(pending, _POLL_SECONDS, return_when=FIRST_EXCEPTION)
-                for digest, recipe in trained.items():
-                    report(recipe.title, _epochs(folder / digest), recipe.epochs)
+                for job in jobs.values():
+                    report(job.recipe.label(job.seed), _epochs(job.folder), job.recipe.epochs)
                 for future in done:
                     future.result()
-            return [replace(futures[recipe.digest].result(), recipe=recipe) for recipe in recipes]
+            return [replace(futures[recipe.digest, seed].result(), recipe=recipe) for recipe, seed in trainings]
         except BaseException:
             for process in multiprocessing.active_children():
                 process.terminate()
@@ -57,12 +64,12 @@ def _become_trainer() -> None:
     torch.set_num_threads(1)
 
 
-def _train(recipe: Recipe, seed: int, folder: Path) -> "TrainedVariant":
+def _train(job: _Job) -> "TrainedVariant":
     from trainers.loop import train
 
-    return train(recipe, seed=seed, folder=folder)
+    return train(job.recipe, seed=job.seed, folder=job.folder)
 
 
 def _epochs(folder: Path) -> int:
-    log = folder / "log.jsonl"
+    log = Files(folder).log
     return log.read_bytes().count(b"\n") if log.exists() else 0

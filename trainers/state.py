@@ -1,17 +1,22 @@
 """The state of an unfinished training in one file: safetensors, its cursor as JSON in the header; never a pickle."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict
-from safetensors import safe_open
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.optim import Optimizer
 
 from evaluator.checkpoints import write_atomically
+from evaluator.exceptions import InvalidRequest
+
+FORMAT = "2"
+"""Of saved states; another one is refused."""
 
 
 class Stateful(Protocol):
@@ -98,19 +103,46 @@ def save(path: Path, cursor: Cursor, parts: Mapping[str, Stateful]) -> None:
         for part, stateful in parts.items()
         for name, tensor in stateful.state_dict().items()
     }
-    write_atomically(path, safetensors.torch.save(tensors, metadata={"cursor": cursor.model_dump_json()}))
+    metadata = {"format": FORMAT, "cursor": cursor.model_dump_json()}
+    write_atomically(path, safetensors.torch.save(tensors, metadata=metadata))
 
 
 def read_cursor(path: Path) -> Cursor:
-    """Return the cursor of a saved state."""
-    with safe_open(path, framework="pt") as file:
-        return Cursor.model_validate_json(file.metadata()["cursor"])
+    """Return the cursor of a saved state.
+
+    Raises:
+        InvalidRequest: the file is torn, foreign, or of another format.
+    """
+    with _readable(path), safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            raise KeyError(f"format {metadata.get('format')} where {FORMAT} was expected")
+        return Cursor.model_validate_json(metadata["cursor"])
 
 
 def restore(path: Path, parts: Mapping[str, Stateful]) -> None:
-    """Return all parts to a saved state."""
-    with safe_open(path, framework="pt") as file:
-        tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
-    for part, stateful in parts.items():
-        prefix = f"{part}:"
-        stateful.load_state_dict({key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)})
+    """Return all parts to a saved state.
+
+    Raises:
+        InvalidRequest: the file is torn, or was saved by other parts.
+    """
+    with _readable(path):
+        with safe_open(path, framework="pt") as file:
+            tensors: dict[str, Tensor] = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # not a dict
+        for part, stateful in parts.items():
+            prefix = f"{part}:"
+            stateful.load_state_dict(
+                {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+            )
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, ValidationError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InvalidRequest(
+            f"{path} is not a state that this version can go on from ({type(error).__name__}: {reason}); "
+            "train in another folder, or delete the file to begin anew"
+        ) from error

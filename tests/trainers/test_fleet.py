@@ -12,6 +12,7 @@ import torch
 
 from evaluator.exceptions import InvalidRequest
 from trainers.fleet import train_all
+from trainers.folder import training_folder
 from trainers.loop import train
 from trainers.recipe import load_recipe, override
 
@@ -33,7 +34,10 @@ def test_a_fleet_gives_the_bytes_of_single_trainings_and_trains_shared_ones_once
     recipes = [quick("digits/at"), quick("digits/at-early-stopped"), quick("digits/clean")]
     heard = []
     variants = train_all(
-        recipes, seed=3, folder=tmp_path / "fleet", processes=2, report=lambda *progress: heard.append(progress)
+        [(recipe, 3) for recipe in recipes],
+        folder=tmp_path / "fleet",
+        processes=2,
+        report=lambda *progress: heard.append(progress),
     )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in the fleet: sums over another number of threads differ in their last bits
@@ -44,14 +48,37 @@ def test_a_fleet_gives_the_bytes_of_single_trainings_and_trains_shared_ones_once
     assert variants[0].log.parent == variants[1].log.parent
     assert variants[1].checkpoint == variants[1].best
     assert len(list((tmp_path / "fleet").iterdir())) == 2
-    assert (recipes[0].title, 2, 2) in heard
+    assert (recipes[0].label(3), 2, 2) in heard
+    assert {label for label, _, _ in heard} == {recipes[0].label(3), recipes[2].label(3)}
+
+
+def test_seeds_of_a_recipe_are_trainings_of_their_own(tmp_path):
+    recipe, heard = quick("digits/at"), set()
+    trainings = [(recipe, 0), (recipe, 11), (recipe, 1)]
+    variants = train_all(trainings, folder=tmp_path, processes=2, report=lambda label, *_: heard.add(label))
+    assert [variant.seed for variant in variants] == [0, 11, 1]
+    assert [variant.final.parent for variant in variants] == [training_folder(tmp_path, *one) for one in trainings]
+    assert len({variant.final.read_bytes() for variant in variants}) == 3
+    assert heard == {recipe.label(0), recipe.label(1), recipe.label(11)}
+
+
+def test_a_training_lies_where_one_of_the_same_digest_and_seed_is_else_under_its_own_name(tmp_path):
+    at, stopped = load_recipe("digits/at"), load_recipe("digits/at-early-stopped")
+    swept = load_recipe("digits/at optimizer.weight_decay=0.01")
+    first = training_folder(tmp_path, stopped, 1)
+    assert first == tmp_path / f"digits-at-early-stopped-1-{at.digest[:12]}"
+    assert training_folder(tmp_path, at, 1) == tmp_path / f"digits-at-1-{at.digest[:12]}"
+    first.mkdir()
+    assert training_folder(tmp_path, at, 1) == first
+    assert training_folder(tmp_path, at, 11) == tmp_path / f"digits-at-11-{at.digest[:12]}"
+    assert training_folder(tmp_path, swept, 1) == tmp_path / f"digits-at-1-{swept.digest[:12]}"
 
 
 def test_an_error_in_one_training_stops_the_fleet_with_its_sentence(tmp_path):
     recipe = quick("digits/at")
-    train(recipe, seed=1, folder=tmp_path / recipe.digest)
+    train(recipe, seed=1, folder=training_folder(tmp_path, recipe, 2))
     with pytest.raises(InvalidRequest, match="give it a folder of its own"):
-        train_all([recipe], seed=2, folder=tmp_path, processes=1, report=lambda *_: None)
+        train_all([(recipe, 2)], folder=tmp_path, processes=1, report=lambda *_: None)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
@@ -59,7 +86,7 @@ def test_trainers_end_when_their_parent_is_killed(tmp_path):
     code = (
         "from pathlib import Path; from trainers.fleet import train_all; from trainers.recipe import load_recipe\n"
         "if __name__ == '__main__':\n"
-        f"    train_all([load_recipe('digits/at')], seed=0, folder=Path({str(tmp_path)!r}), processes=1,\n"
+        f"    train_all([(load_recipe('digits/at'), 0)], folder=Path({str(tmp_path)!r}), processes=1,\n"
         "              report=lambda *p: None)\n"
     )
     script = tmp_path / "parent.py"
