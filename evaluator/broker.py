@@ -13,10 +13,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from celery import Task
 from kombu.transport import sqlalchemy as sql
 
 EVALUATION_QUEUE = "evaluation"
+TRAINING_QUEUE = "training"
 SITE_QUEUE = "site"
+
+WAKE_UPS = 8
+"""How many messages wait at most: each idle worker takes one (and may hold a second), a busy one none."""
 
 _EMBEDDED = "sqla+"
 _LOCK_SECONDS = 20
@@ -56,6 +61,20 @@ class Transport(sql.Transport):
     polling_interval = 0.1
 
 
+def wake(task: Task, *arguments: str) -> None:
+    """Wake idle workers by messages for `task`; kombu's OperationalError when the broker does not answer.
+
+    Wake-ups are filled up to `WAKE_UPS` rather than added, so that any number of calls cannot fill the queue.
+    """
+    with task.app.connection_for_write() as connection:
+        queue = task.app.amqp.router.route({}, task.name)["queue"]
+        waiting = connection.ensure(
+            connection, lambda: queue.bind(connection.default_channel).queue_declare().message_count, max_retries=1
+        )()
+    for _ in range(WAKE_UPS - waiting):
+        task.delay(*arguments)
+
+
 def broker_settings(url: str) -> dict[str, Any]:
     """Return what each Celery application of the project sets, for a broker at `url`."""
     embedded = url.startswith(_EMBEDDED)
@@ -66,7 +85,11 @@ def broker_settings(url: str) -> dict[str, Any]:
         "accept_content": ["json"],
         "task_ignore_result": True,
         "task_acks_late": False,
-        "task_routes": {"evaluator.*": {"queue": EVALUATION_QUEUE}, "site.*": {"queue": SITE_QUEUE}},
+        "task_routes": {
+            "evaluator.*": {"queue": EVALUATION_QUEUE},
+            "trainers.*": {"queue": TRAINING_QUEUE},
+            "site.*": {"queue": SITE_QUEUE},
+        },
         "worker_prefetch_multiplier": 1,
         "worker_hijack_root_logger": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,

@@ -3,21 +3,20 @@
 import functools
 import logging
 import tempfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from uuid import UUID
 
 import torch
 from torch import nn
 
 from evaluator.artifacts import Artifacts
+from evaluator.attempts import attempt
 from evaluator.checkpoint_file import Checkpoint, open_checkpoint
 from evaluator.checkpoints import load_model
 from evaluator.datasets import load_dataset
 from evaluator.devices import find_device
-from evaluator.exceptions import LostLease, OutOfMemory, StoreUnavailable
+from evaluator.exceptions import OutOfMemory
 from evaluator.metrics import StageName
 from evaluator.results import ShardResult
 from evaluator.stages import DEFAULT_BATCH_SIZE, measure
@@ -27,10 +26,6 @@ log = logging.getLogger(__name__)
 
 Models = Callable[[str], nn.Module]
 """From the SHA-256 of a checkpoint to its network on the device."""
-
-
-class _HandBack(Exception):
-    """The worker was asked to stop in the middle of a shard."""
 
 
 def work(
@@ -98,34 +93,10 @@ def _attempt(
 ) -> ShardResult | None:
     """Measure and report one shard; None when it was handed back, lost or failed, which the store then knows."""
     log.info("run %s: attempt %d of %s", claim.run_id, claim.attempt, claim.spec)
-    try:
-        with _Heartbeat(store, claim) as heartbeat:
-
-            def tick() -> None:
-                heartbeat.check()
-                if stop():
-                    raise _HandBack
-
-            result = _measure(claim, model_of, device, data_dir, tick)
+    with attempt(store, claim, stop) as tick:  # whatever ends it early is recorded there, and None is returned
+        result = _measure(claim, model_of, device, data_dir, tick)
         store.finish(claim, result)
         return result
-    except StoreUnavailable:
-        raise
-    except LostLease as loss:
-        log.warning("%s", loss)
-    except Exception as error:
-        try:
-            if isinstance(error, _HandBack):
-                store.release(claim)
-            else:
-                log.exception("run %s: %s failed", claim.run_id, claim.spec)
-                store.fail(claim, error)
-        except LostLease as loss:
-            log.warning("%s", loss)
-    except BaseException:  # the process is being stopped: somebody else shall not have to wait for the lease
-        store.release(claim)
-        raise
-    return None
 
 
 def _measure(
@@ -142,37 +113,3 @@ def _measure(
             if batch_size == 1 or claim.spec.stage is StageName.AUTOATTACK:
                 raise OutOfMemory(f"{claim.spec} needs more memory than {device} has in its smallest batch") from error
             batch_size //= 2
-
-
-class _Heartbeat:
-    """Keeps a lease from a thread of its own, because one attack call may take longer than a lease."""
-
-    def __init__(self, store: RunStore, claim: Claim) -> None:
-        self._store = store
-        self._claim = claim
-        self._stopped = threading.Event()
-        self._loss: LostLease | None = None
-        self._thread = threading.Thread(target=self._beat, daemon=True)
-
-    def __enter__(self) -> "_Heartbeat":
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def check(self) -> None:
-        """Raise the LostLease that a beat met, if one did."""
-        if self._loss is not None:
-            raise self._loss
-
-    def _beat(self) -> None:
-        while not self._stopped.wait(self._claim.lease_seconds / 4):
-            try:
-                self._store.heartbeat(self._claim)
-            except LostLease as loss:
-                self._loss = loss
-                return
-            except StoreUnavailable as absence:  # it may be back before the lease ends
-                log.warning("%s", absence)

@@ -1,14 +1,30 @@
-"""The run store: the durable record of evaluation work, and the only room that speaks SQLAlchemy (torch-free)."""
+"""The run store: the durable record of evaluation and training, the only room that speaks SQLAlchemy (torch-free)."""
 
 from evaluator.store.reading import RunReader
-from evaluator.store.records import Claim, Event, RunRecord, RunState, ShardState, StageRecord, Sweep
+from evaluator.store.records import (
+    Claim,
+    Event,
+    HandIn,
+    Queued,
+    RunRecord,
+    RunState,
+    ShardState,
+    StageRecord,
+    Sweep,
+    TrainingClaim,
+    TrainingOrder,
+    TrainingRecord,
+)
 from evaluator.store.steps import MAX_FAILURES
 from evaluator.store.store import RunStore
+from evaluator.store.trainings import TrainingStore
 
 __all__ = [
     "MAX_FAILURES",
     "Claim",
     "Event",
+    "HandIn",
+    "Queued",
     "RunReader",
     "RunRecord",
     "RunState",
@@ -16,4 +32,8 @@ __all__ = [
     "ShardState",
     "StageRecord",
     "Sweep",
+    "TrainingClaim",
+    "TrainingOrder",
+    "TrainingRecord",
+    "TrainingStore",
 ]

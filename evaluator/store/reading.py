@@ -5,13 +5,12 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from pydantic import TypeAdapter
-from sqlalchemy import Engine, select
-from sqlalchemy.orm import Session
+from sqlalchemy import select
 
 from evaluator.metrics import StageName
 from evaluator.protocol import from_json
 from evaluator.results import EvaluationResult, ShardResult, StageSummary, evaluation_from_json, shard_from_json
-from evaluator.store.engine import open_engine, patient
+from evaluator.store.engine import Store, patient
 from evaluator.store.records import Event, RunRecord, RunState, ShardState, StageRecord
 from evaluator.store.rows import EventRow, RunRow, ShardRow, StageRow
 from evaluator.types import Split
@@ -19,15 +18,8 @@ from evaluator.types import Split
 SUMMARY = TypeAdapter(StageSummary)
 
 
-class RunReader:
-    """Reads of the run store at `url`; none of them waits for a writer."""
-
-    def __init__(self, url: str) -> None:
-        self.engine: Engine = open_engine(url)
-
-    def close(self) -> None:
-        """Close all connections."""
-        self.engine.dispose()
+class RunReader(Store):
+    """Reads of the runs; none of them waits for a writer."""
 
     @patient
     def run(self, run_id: UUID) -> RunRecord | None:
@@ -75,9 +67,6 @@ class RunReader:
         query = select(EventRow).filter_by(run_id=run_id).order_by(EventRow.id)
         with self._reading() as session:
             return tuple(Event(_time(row.at), row.text) for row in session.scalars(query))
-
-    def _reading(self) -> Session:
-        return Session(self.engine.execution_options(reading=True))
 
 
 def _record(row: RunRow) -> RunRecord:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 from uuid import UUID
 
 from evaluator.exceptions import Fault
@@ -31,7 +32,7 @@ ACTIVE = (RunState.QUEUED, RunState.RUNNING)
 
 
 class ShardState(StrEnum):
-    """Where a shard stands: queued → running → done; failed ends its run."""
+    """Where a shard or a training stands: queued → running → done; a failed shard ends its run."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -106,3 +107,69 @@ class Sweep:
     expired: int
     failed: tuple[UUID, ...]
     completed: tuple[UUID, ...]
+
+
+@dataclass(frozen=True)
+class TrainingOrder:
+    """A training that shall be done once, and one snapshot of it that shall be handed in under a protocol.
+
+    `recipe` is JSON that the trainers understand; `digest` is the same for all recipes that share the training.
+    """
+
+    digest: str
+    seed: int
+    name: str
+    recipe: str
+    epochs: int
+    snapshot: Literal["final", "best"]
+    title: str
+    protocol: EvaluationProtocol
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """One training and what became of it."""
+
+    digest: str
+    seed: int
+    name: str
+    epochs: int
+    epochs_done: int
+    """The furthest that any attempt came."""
+    state: ShardState
+    attempt: int
+    worker: str | None
+    error: str | None
+    """The last failure of an attempt; None once the training is done."""
+    fault: Fault | None
+    final_sha256: str | None
+    best_sha256: str | None
+
+
+@dataclass(frozen=True)
+class TrainingClaim:
+    """A worker's right to train until its lease expires. The attempt number is the fence."""
+
+    digest: str
+    seed: int
+    attempt: int
+    worker: str
+    lease_seconds: float
+    recipe: str
+
+
+@dataclass(frozen=True)
+class HandIn:
+    """A trained checkpoint in the artifacts that shall be submitted under a title, to be measured by a protocol."""
+
+    checkpoint_sha256: str
+    title: str
+    protocol: EvaluationProtocol
+
+
+@dataclass(frozen=True)
+class Queued:
+    """How many trainings an order made wait, and how many hand-ins it added."""
+
+    trainings: int
+    hand_ins: int

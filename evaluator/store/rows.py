@@ -4,7 +4,7 @@ from enum import StrEnum
 from typing import Any, ClassVar
 from uuid import UUID
 
-from sqlalchemy import Double, Enum, ForeignKey, ForeignKeyConstraint, Index, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Double, Enum, ForeignKey, ForeignKeyConstraint, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeEngine
 
@@ -28,6 +28,19 @@ class Row(DeclarativeBase):
         float: Double,
         **{kind: _enum(kind) for kind in (RunState, ShardState, StageName, Split, Fault)},
     }
+
+
+class Leased:
+    """What a worker claims. `attempt` counts claims (the fence), `failures` those that came to nothing."""
+
+    state: Mapped[ShardState]
+    attempt: Mapped[int] = mapped_column(default=0)
+    failures: Mapped[int] = mapped_column(default=0)
+    worker: Mapped[str | None] = mapped_column(String(200))
+    claimed_at: Mapped[float | None]
+    lease_expires: Mapped[float | None]
+    finished_at: Mapped[float | None]
+    error: Mapped[str | None] = mapped_column(Text)
 
 
 class RunRow(Row):
@@ -61,8 +74,8 @@ class StageRow(Row):
     summary: Mapped[str | None] = mapped_column(Text)
 
 
-class ShardRow(Row):
-    """The claimable piece of a stage. `attempt` counts claims (the fence), `failures` those that came to nothing."""
+class ShardRow(Leased, Row):
+    """The claimable piece of a stage."""
 
     __tablename__ = "shards"
     __table_args__ = (
@@ -80,14 +93,6 @@ class ShardRow(Row):
     start: Mapped[int]
     stop: Mapped[int]
     weight_sample: Mapped[int]
-    state: Mapped[ShardState]
-    attempt: Mapped[int] = mapped_column(default=0)
-    failures: Mapped[int] = mapped_column(default=0)
-    worker: Mapped[str | None] = mapped_column(String(200))
-    claimed_at: Mapped[float | None]
-    lease_expires: Mapped[float | None]
-    finished_at: Mapped[float | None]
-    error: Mapped[str | None] = mapped_column(Text)
     result: Mapped[str | None] = mapped_column(Text, deferred=True)
 
 
@@ -100,3 +105,36 @@ class EventRow(Row):
     run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), index=True)
     at: Mapped[float]
     text: Mapped[str] = mapped_column(Text)
+
+
+class TrainingRow(Leased, Row):
+    """One recipe with one seed: trained once, however many entries come of it."""
+
+    __tablename__ = "trainings"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    seed: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(Text)
+    recipe: Mapped[str] = mapped_column(Text)
+    epochs: Mapped[int]
+    epochs_done: Mapped[int] = mapped_column(default=0)
+    queued_at: Mapped[float]
+    fault: Mapped[Fault | None]
+    final_sha256: Mapped[str | None] = mapped_column(String(64))
+    best_sha256: Mapped[str | None] = mapped_column(String(64))
+
+
+class HandInRow(Row):
+    """What shall be handed in of a training: one of its snapshots under a protocol."""
+
+    __tablename__ = "hand_ins"
+    __table_args__ = (
+        ForeignKeyConstraint(["digest", "seed"], ["trainings.digest", "trainings.seed"], ondelete="CASCADE"),
+    )
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    seed: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    snapshot: Mapped[str] = mapped_column(String(16), primary_key=True)
+    protocol_digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    protocol: Mapped[str] = mapped_column(Text)
+    title: Mapped[str] = mapped_column(Text)

@@ -1,16 +1,13 @@
 """The record of evaluation work: runs, shards, leases (torch-free)."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from uuid import UUID
 
 from sqlalchemy import exists, select, text, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from evaluator.combine import check, combine
-from evaluator.exceptions import EvaluatorError, Fault, InvalidRequest, InvalidResult
+from evaluator.exceptions import Fault, InvalidRequest, InvalidResult
 from evaluator.protocol import EvaluationProtocol, from_json
 from evaluator.results import EvaluationResult, ShardResult, evaluation_to_json
 from evaluator.store import steps
@@ -26,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class RunStore(RunReader):
-    """The run store at `url`: `sqlite:///path` or `postgresql://…`. Safe to use from several threads."""
+    """Runs and their shards."""
 
     @patient
     def create_tables(self) -> None:
@@ -72,11 +69,7 @@ class RunStore(RunReader):
             shard = session.scalars(steps.shards(ShardState.QUEUED, run_id).limit(1)).first()
             if shard is None:
                 return None
-            shard.state = ShardState.RUNNING
-            shard.attempt += 1
-            shard.worker = worker
-            shard.claimed_at = now()
-            shard.lease_expires = now() + lease_seconds
+            steps.take(shard, worker, lease_seconds)
             if steps.set_state(session, shard.run_id, (RunState.QUEUED,), state=RunState.RUNNING, started_at=now()):
                 steps.note(session, shard.run_id, f"started by {worker}")
             run = session.get_one(RunRow, shard.run_id)
@@ -135,13 +128,10 @@ class RunStore(RunReader):
         Raises:
             LostLease: as for `heartbeat`.
         """
-        fault = error.fault if isinstance(error, EvaluatorError) else Fault.OURS
-        final = isinstance(error, EvaluatorError) and fault is not Fault.OURS and not error.retry_helps
-        reason = str(error) if isinstance(error, EvaluatorError) else f"{type(error).__name__}: {error}"
         with self._writing() as session:
             steps.swap(session, claim, state=ShardState.QUEUED, lease_expires=None)
             shard = session.get_one(ShardRow, (claim.run_id, claim.position))
-            steps.count_failure(session, shard, reason, fault, final=final)
+            steps.count_failure(session, shard, steps.failure_of(error))
 
     @patient
     def cancel(self, run_id: UUID) -> bool:
@@ -209,8 +199,3 @@ class RunStore(RunReader):
                 row.summary = SUMMARY.dump_json(stage).decode()
             steps.note(session, run_id, "complete")
             return True
-
-    @contextmanager
-    def _writing(self) -> Iterator[Session]:
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
-            yield session

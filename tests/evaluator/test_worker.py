@@ -14,12 +14,12 @@ from uuid import UUID, uuid4
 import pytest
 
 from evaluator.artifacts import Artifacts
+from evaluator.broker import WAKE_UPS
 from evaluator.checkpoints import open_checkpoint
 from evaluator.evaluation import evaluate
 from evaluator.protocol import SMOKE, EvaluationProtocol
 from evaluator.store import RunState, RunStore
 from evaluator.work import network
-from evaluator.worker import WAKE_UPS
 from fixtures.make_tiny import TINY
 from tests import servers
 
