@@ -166,6 +166,8 @@ def override(recipe: Recipe, changes: Mapping[str, str]) -> Recipe:
         *parents, last = path.split(".")
         table: Any = settings
         for key in parents:
+            if isinstance(table, list):  # such as after_step.0.decay
+                table = dict(zip(map(str, range(len(table))), table, strict=True))
             table = table.get(key) if isinstance(table, dict) else None
         if not isinstance(table, dict):
             raise InvalidRequest(f"recipe {recipe.name} has no setting {path!r}; {_nearest(path, settings)}")
