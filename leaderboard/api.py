@@ -34,7 +34,10 @@ class ProtocolOut(Schema):
 
 
 class EntryOut(Schema):
-    """One row of the board; `tied_with` is the best rank that it cannot be told from at 5 %."""
+    """One row of the board; `tied_with` is the best rank that it cannot be told from at 5 %.
+
+    `numbers` holds what the protocol asks for, under the names of the board's columns.
+    """
 
     rank: int | None
     tied_with: int | None

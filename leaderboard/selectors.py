@@ -36,7 +36,7 @@ COLUMNS: dict[str, Column] = {
     for metric in METRICS.values()
     for split in (tuple(Split) if metric.per_split else (None,))
 }
-"""Every column by its name in tables, JSON and CSV."""
+"""Every column by its name in tables, JSON and CSV; a board has those of `protocol.columns()`."""
 
 HEADLINE = (
     "robust_error_test",
@@ -47,7 +47,7 @@ HEADLINE = (
     "robust_loss_gap",
     "flatness_train",
 )
-"""The columns a reader meets first, most decisive first; the rest is one link away."""
+"""The columns a reader meets first, as far as they are measured, most decisive first; the rest is one link away."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def board(protocol: EvaluationProtocol, sort: str = "rank") -> Board:
         InvalidRequest: no column is called so.
     """
     name = sort.removeprefix("-")
-    if name not in _SORTS and name not in COLUMNS:
-        raise InvalidRequest(f"the board has no column {name!r}; it has {', '.join((*_SORTS, *COLUMNS))}")
+    if name not in _SORTS and name not in protocol.columns():
+        raise InvalidRequest(f"the board has no column {name!r}; it has {', '.join((*_SORTS, *protocol.columns()))}")
     entries = (
         Entry.objects.filter(submission__protocol_digest=protocol.digest)
         .select_related("submission")

@@ -76,8 +76,8 @@ def correlation_within_groups(
 
     ρ and τ are the means of the groups' own, weighted by 1/Var(ρ) = clusters − 1, the variance under independence.
     Pooling the ranks would not do: a rank among 12 spans three times that among 4, so the largest group would nearly
-    decide alone. Groups of fewer than 4 clusters, or constant on a side, say nothing and are left out; without any other
-    there is None. The interval draws clusters anew within each group; for normal clusters in groups of 4 to 20 it held
+    decide alone. Groups of fewer than 4 clusters, or constant on a side, say nothing and are left out; None where no
+    other is left. The interval draws clusters anew within each group; for normal clusters in groups of 4 to 20 it held
     the true value in 94 to 98 % of 400 trials each.
     """
     members: defaultdict[Hashable, defaultdict[Hashable, list[tuple[float, float]]]]

@@ -32,7 +32,8 @@ def board(request: HttpRequest) -> HttpResponse:
         messages.append(f"Sorted by rank instead: {error}.")
         found = selectors.board(protocol)
     everything = request.GET.get("columns") == "all"
-    keys = selectors.COLUMNS if everything else selectors.HEADLINE
+    measured = protocol.columns()
+    keys = measured if everything else [key for key in selectors.HEADLINE if key in measured]
     view = {"protocol": protocol.name, **({"columns": "all"} if everything else {})}
     columns = [selectors.COLUMNS[key] for key in keys]
     n = protocol.autoattack_examples.test
@@ -46,7 +47,7 @@ def board(request: HttpRequest) -> HttpResponse:
         "by_rank": found.sort == "rank",
         "everything": everything,
         "n": n,
-        "noise": 98 / sqrt(n),
+        "noise": 98 / sqrt(n) if n else None,
         "figure": _inline(charts.board_figure(found)),
         "query": urlencode({"protocol": protocol.name, "sort": found.sort}),
     }
@@ -70,11 +71,11 @@ def board_csv(request: HttpRequest) -> HttpResponse:
     writer = csv.writer(response)
     about = ("rank", "tied_with", "title", "slug", "architecture", "is_reference", "stored_numbers", "seconds")
     ends = ("", "_low", "_high", "_n")
-    writer.writerow([*about, *(f"{key}{end}" for key in selectors.COLUMNS for end in ends)])
+    writer.writerow([*about, *(f"{key}{end}" for key in protocol.columns() for end in ends)])
     for row in found.rows:
         standing = (row.standing.rank, row.standing.tied_with) if row.standing else ("", "")
         cells: list[Any] = [*standing, *(getattr(row, name) for name in about[2:])]
-        for key in selectors.COLUMNS:
+        for key in protocol.columns():
             number = row.numbers.get(key)
             cells += (number.value, number.low, number.high, number.n) if number else ("",) * len(ends)
         writer.writerow(cells)
@@ -106,15 +107,16 @@ def entry(request: HttpRequest, slug: str) -> HttpResponse:
     if found:
         numbers = selectors.numbers(found)
         outcomes = {s["split"]: s["outcomes"] for s in found.stages if s["stage"] == StageName.AUTOATTACK}
+        attacked = [split for split in Split if split in outcomes]
         context |= {
-            "headline": [(selectors.COLUMNS[key], numbers[key]) for key in selectors.HEADLINE[:4]],
+            "headline": [(selectors.COLUMNS[key], numbers[key]) for key in selectors.HEADLINE if key in numbers][:4],
             "numbers": [
                 (metric, [numbers.get(key) for key in metric.columns()])
                 for metric in METRICS.values()
-                if metric.columns()[0] in numbers
+                if not numbers.keys().isdisjoint(metric.columns())
             ],
-            "outcomes": [(cause, [outcomes[split].get(cause, 0) for split in Split]) for cause in BROKEN_BY],
-            "splits": list(Split),
+            "outcomes": [(cause, [outcomes[split].get(cause, 0) for split in attacked]) for cause in BROKEN_BY],
+            "splits": attacked,
         }
     return render(request, "leaderboard/entry.html", context)
 

@@ -1,11 +1,14 @@
 """Paired tests, rank correlations and differences against hand-computed values and against SciPy."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import spearmanr, ttest_rel
 
+from leaderboard import statistics
 from leaderboard.statistics import (
     clustered_correlation,
     correlation_within_groups,
@@ -13,6 +16,14 @@ from leaderboard.statistics import (
     paired_difference,
     rank_correlation,
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _few_resamples() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "RESAMPLES", 200)
+        yield
+
 
 outcomes = st.integers(1, 40).flatmap(lambda n: st.tuples(*[st.text("01", min_size=n, max_size=n)] * 2))
 
