@@ -37,8 +37,8 @@ class LeasingStore(Protocol[C_contra]):
         """Record why the attempt failed."""
 
 
-class _HandBack(Exception):
-    """The worker was asked to stop in the middle of its work."""
+class HandBack(Exception):
+    """The work cannot be ended here and now, and nobody has failed."""
 
 
 @contextmanager
@@ -54,7 +54,7 @@ def attempt(store: LeasingStore[C], claim: C, stop: Callable[[], bool]) -> Itera
             def tick() -> None:
                 heartbeat.check()
                 if stop():
-                    raise _HandBack
+                    raise HandBack
 
             yield tick
     except StoreUnavailable:
@@ -63,7 +63,7 @@ def attempt(store: LeasingStore[C], claim: C, stop: Callable[[], bool]) -> Itera
         log.warning("%s", loss)
     except Exception as error:
         try:
-            if isinstance(error, _HandBack):
+            if isinstance(error, HandBack):
                 store.release(claim)
             else:
                 log.exception("%s failed", claim)

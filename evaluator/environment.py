@@ -6,6 +6,7 @@
 | `QUEUE_URL` | `sqla+sqlite:///var/broker.sqlite3` | where wake-ups queue: `sqla+sqlite:///…` or `redis[s]://…` |
 | `ARTIFACTS_URL` | `var/artifacts` | checkpoints by content: a folder, or any address fsspec knows |
 | `DATA_DIR` | `var/data` | folder of data sets that are not bundled |
+| `TRAINING_DIR` | `var/training` | folder of trainings, a folder each |
 | `EVALUATION_DEVICE` | `auto` | `auto`, `cpu`, `cuda` or `cuda:n` |
 | `LEASE_SECONDS` | `60` | how long a silent worker keeps its shard |
 
@@ -37,6 +38,7 @@ class Environment:
     broker_url: str
     artifacts_url: str
     data_dir: Path
+    training_dir: Path
     device: str
     lease_seconds: float
 
@@ -54,6 +56,7 @@ def read_environment(variables: Mapping[str, str] = os.environ) -> Environment:
         ),
         artifacts_url=_artifacts(variables.get("ARTIFACTS_URL") or "var/artifacts"),
         data_dir=ROOT / (variables.get("DATA_DIR") or "var/data"),
+        training_dir=ROOT / (variables.get("TRAINING_DIR") or "var/training"),
         device=_device(variables.get("EVALUATION_DEVICE") or "auto"),
         lease_seconds=_seconds(variables.get("LEASE_SECONDS") or "60"),
     )

@@ -24,6 +24,13 @@ class InvalidRequest(EvaluatorError):
     fault = Fault.SUBMITTER
 
 
+class FolderBusy(InvalidRequest):
+    """Another process trains in the folder."""
+
+    fault = Fault.OPERATOR
+    retry_helps = True
+
+
 class InvalidSetting(EvaluatorError):
     """An environment variable holds a value that cannot be used."""
 

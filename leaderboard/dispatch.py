@@ -8,18 +8,24 @@ from uuid import UUID
 from django.db import transaction
 from kombu.exceptions import OperationalError
 
-from evaluator import worker
+from evaluator import worker as evaluation
+from trainers import worker as training
 
 log = logging.getLogger(__name__)
 
 
 def evaluate(run_id: UUID) -> None:
     """Tell the evaluation workers, once the transaction is committed, that a run waits."""
-    transaction.on_commit(partial(_hint, worker.nudge, run_id))
+    transaction.on_commit(partial(_hint, evaluation.nudge, run_id))
 
 
-def _hint(send: Callable[[UUID], None], run_id: UUID) -> None:
+def train() -> None:
+    """Tell the training workers, once the transaction is committed, that a training waits."""
+    transaction.on_commit(partial(_hint, training.nudge))
+
+
+def _hint(send: Callable[..., None], *about: UUID) -> None:
     try:
-        send(run_id)
+        send(*about)
     except OperationalError as error:
-        log.warning("the broker does not answer (%s); the sweep will nudge run %s again", error, run_id)
+        log.warning("the broker does not answer (%s); the sweep will wake the workers again", error)

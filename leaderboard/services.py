@@ -1,4 +1,4 @@
-"""What changes the site: a checkpoint comes in, a run's numbers go out, and the sweep between them.
+"""What changes the site: a checkpoint comes in, a run's numbers go out, trainings are queued, and the sweep.
 
 The run store is the record of evaluation, the site's database that of people and publication. They meet here alone, by
 `run_id`; every step is idempotent, so that any process may die anywhere and the sweep finishes its work.
@@ -7,10 +7,11 @@ The run store is the record of evaluation, the site's database that of people an
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from uuid import UUID, uuid4
 
 from django.contrib.auth.models import User
@@ -26,7 +27,7 @@ from evaluator.metrics import StageName
 from evaluator.protocol import EvaluationProtocol, from_json, to_json
 from evaluator.results import EvaluationResult
 from evaluator.safetensors_header import read_header
-from evaluator.store import RunRecord, RunState, RunStore
+from evaluator.store import Queued, RunRecord, RunState, RunStore, ShardState, TrainingOrder, TrainingStore
 from evaluator.types import Split
 from leaderboard import dispatch
 from leaderboard.models import Entry, Measurement, ReportedResult, State, Submission
@@ -51,6 +52,11 @@ def run_store() -> RunStore:
     return _run_store(read_environment().run_store_url)
 
 
+def training_store() -> TrainingStore:
+    """Return this process's record of trainings, its tables made."""
+    return _training_store(read_environment().run_store_url)
+
+
 def submit(
     path: Path, *, title: str, protocol: EvaluationProtocol, owner: User | None = None, is_reference: bool = False
 ) -> Submission:
@@ -62,10 +68,7 @@ def submit(
         InvalidCheckpoint: the file is refused; nothing is stored.
         InvalidRequest: title, architecture, options or data set are; nothing is stored.
     """
-    title = title.strip()
-    longest = Submission._meta.get_field("title").max_length
-    if not 0 < len(title) <= longest or not title.isprintable():
-        raise InvalidRequest(f"a title needs 1 to {longest} printable characters, got {title[: longest + 1]!r}")
+    title = _checked(title)
     checkpoint = open_checkpoint(path)
     if checkpoint.manifest.dataset != protocol.dataset:
         raise InvalidRequest(
@@ -98,6 +101,35 @@ def submit(
         submission.save()
     _enqueue(submission)
     return submission
+
+
+def queue_trainings(orders: Sequence[TrainingOrder]) -> Queued:
+    """Let workers train what was not queued before; `take_in` submits what comes of it.
+
+    Raises:
+        InvalidRequest: a title is not one; nothing is queued.
+    """
+    queued = training_store().queue([replace(order, title=_checked(order.title)) for order in orders])
+    dispatch.train()
+    return queued
+
+
+def take_in() -> int:
+    """Submit, as reference entries, what was trained for it and is not submitted yet; return how many there were."""
+    artifacts = Artifacts(read_environment().artifacts_url)
+    known = set(Submission.objects.values_list("checkpoint_sha256", "protocol_digest"))
+    taken = 0
+    for one in training_store().hand_ins():
+        if (one.checkpoint_sha256, one.protocol.digest) in known:
+            continue
+        try:
+            with TemporaryDirectory(prefix="take-in-") as folder:
+                path = artifacts.fetch(one.checkpoint_sha256, Path(folder))
+                submit(path, title=one.title, protocol=one.protocol, is_reference=True)
+            taken += 1
+        except Exception:  # one checkpoint's trouble is not the others'; the next sweep tries again
+            log.exception("%s could not be taken in", one.title)
+    return taken
 
 
 def publish_run(run_id: UUID) -> Entry | None:
@@ -155,11 +187,16 @@ def rebuild() -> int:
 def sweep() -> Counter[str]:
     """Bring every pending submission to where its run stands; return how many came to stand where.
 
-    Expires and completes what dead workers left in the run store, publishes complete runs, mirrors failed ones with
-    their reason, creates runs that were never created, and wakes the workers while anything waits.
+    Expires and completes what dead workers left in the run store, takes in what was trained, publishes complete runs,
+    mirrors failed ones with their reason, creates runs that were never created, and wakes the workers while anything
+    waits.
     """
-    store = run_store()
+    store, trainings = run_store(), training_store()
     store.sweep()
+    trainings.expire()
+    if trainings.trainings(ShardState.QUEUED):
+        dispatch.train()
+    take_in()
     waiting = None
     for submission in Submission.objects.filter(state__in=_PENDING).order_by("created_at"):
         try:
@@ -183,6 +220,14 @@ def import_reported(source: str, setting: str, rows: Iterable[Reported]) -> None
     """Replace all rows of a source."""
     ReportedResult.objects.filter(source=source).delete()
     ReportedResult.objects.bulk_create(ReportedResult(source=source, setting=setting, **asdict(row)) for row in rows)
+
+
+def _checked(title: str) -> str:
+    title = title.strip()
+    longest = Submission._meta.get_field("title").max_length
+    if not 0 < len(title) <= longest or not title.isprintable():
+        raise InvalidRequest(f"a title needs 1 to {longest} printable characters, got {title[: longest + 1]!r}")
+    return title
 
 
 def _enqueue(submission: Submission) -> None:
@@ -225,6 +270,12 @@ def _measurements(entry: Entry, result: EvaluationResult) -> list[Measurement]:
         Measurement(entry=entry, metric=m.metric, split=m.split or "", value=m.value, low=m.low, high=m.high, n=m.n)
         for m in result.measurements
     ]
+
+
+@cache
+def _training_store(url: str) -> TrainingStore:
+    _run_store(url)  # makes the tables
+    return TrainingStore(url)
 
 
 @cache

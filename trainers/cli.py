@@ -1,8 +1,9 @@
 """`python -m trainers RECIPE [key=value ...]`: train one variant here; the only module of this room that prints.
 
-There is no option to resume: the same call goes on where an interrupted one was last saved.
+There is no option to resume: the same call goes on where an interrupted one was last saved. Where there is a site,
+trainings can be queued for its workers instead.
 
-Exit codes: 0 trained · 1 a failure of ours · 2 the request is wrong, or its data are missing · 130 interrupted.
+Exit codes: 0 done · 1 a failure of ours · 2 the request is wrong, or its data are missing · 130 interrupted.
 """
 
 import argparse
@@ -10,15 +11,16 @@ import os
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from evaluator.environment import ROOT, read_environment
+from evaluator.environment import read_environment
 from evaluator.exceptions import EvaluatorError, Fault, InvalidRequest
 from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
+from evaluator.store import Queued, TrainingOrder, TrainingStore
 from trainers.differences import listing, markdown
 from trainers.folder import training_folder
 from trainers.recipe import Recipe, list_recipes, load_recipe
@@ -27,10 +29,15 @@ if TYPE_CHECKING:
     from trainers.loop import EpochRecord
     from trainers.tensorboard import TensorBoard
 
-FOLDER = ROOT / "var" / "training"
 
-Submit = Callable[[Path, str, EvaluationProtocol], str]
-"""Hands in a checkpoint under a title, to be measured by a protocol; returns what to tell about it."""
+class Site(Protocol):
+    """Where trained variants go."""
+
+    def submit(self, checkpoint: Path, title: str, protocol: EvaluationProtocol) -> str:
+        """Hand in a checkpoint under a title, to be measured by a protocol; return what to tell about it."""
+
+    def queue(self, orders: Sequence[TrainingOrder]) -> Queued:
+        """Let workers train, and the site hand in, what was not ordered before."""
 
 
 def parser(program: str, *, submits: bool) -> argparse.ArgumentParser:
@@ -55,9 +62,13 @@ def parser(program: str, *, submits: bool) -> argparse.ArgumentParser:
     if submits:
         arguments.add_argument("--submit", action="store_true", help="hand in the checkpoint as a reference entry")
         arguments.add_argument("--title", help="of the entry (default: the recipe's, with what was changed)")
+        arguments.add_argument("--queue", action="store_true", help="let workers train and submit it, instead of here")
+        arguments.add_argument("--all", action="store_true", help="queue every recipe, of --family or of all families")
+        arguments.add_argument("--seeds", type=int, metavar="N", help="queue N seeds, from --seed on")
+        arguments.add_argument("--jobs", action="store_true", help="print how far everything queued is")
     arguments.add_argument("--list", action="store_true", help="print all recipes, each with its differences")
     arguments.add_argument("--markdown", action="store_true", help="print the list as docs/training.md has it")
-    arguments.add_argument("--family", metavar="NAME", help="only the recipes of one family")
+    arguments.add_argument("--family", metavar="NAME", help="only recipes of one family (with --list or --all)")
     arguments.add_argument("--print-config", action="store_true", help="print the complete recipe as JSON")
     return arguments
 
@@ -65,7 +76,7 @@ def parser(program: str, *, submits: bool) -> argparse.ArgumentParser:
 def main(
     argv: Sequence[str] | None = None,
     program: str = "python -m trainers",
-    open_site: Callable[[], Submit] | None = None,
+    open_site: Callable[[], Site] | None = None,
 ) -> int:
     """Do what the arguments say; return the exit code. `open_site` fails before a training that it could not take."""
     arguments = parser(program, submits=open_site is not None).parse_intermixed_args(argv)
@@ -76,6 +87,10 @@ def main(
             _print_lines(output, markdown(recipes) if arguments.markdown else listing(recipes))
         elif arguments.print_config:
             _print_lines(output, [_recipe(arguments).model_dump_json(indent=2)])
+        elif open_site is not None and arguments.jobs:
+            _print_lines(output, _jobs())
+        elif open_site is not None and (arguments.queue or arguments.all or arguments.seeds is not None):
+            _print_lines(output, [_queue(_orders(arguments), open_site())])
         else:
             _print_lines(output, _train(arguments, messages, open_site))
     except EvaluatorError as error:
@@ -103,7 +118,7 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
     return load_recipe(f"{arguments.recipe} {shlex.join(arguments.changes)}")
 
 
-def _train(arguments: argparse.Namespace, messages: Console, open_site: Callable[[], Submit] | None) -> list[str]:
+def _train(arguments: argparse.Namespace, messages: Console, open_site: Callable[[], Site] | None) -> list[str]:
     """Train and, when asked, submit; return what to say about it. Whatever can be refused is refused first."""
     from trainers.loop import train
     from trainers.processes import Processes, joined
@@ -115,8 +130,8 @@ def _train(arguments: argparse.Namespace, messages: Console, open_site: Callable
     protocol = _protocol(arguments.protocol, recipe)
     folder = _folder(arguments, recipe)
     data_dir = arguments.data_dir or read_environment().data_dir
-    submit = open_site() if open_site is not None and arguments.submit else None
-    if submit is not None and protocol is None:
+    site = open_site() if open_site is not None and arguments.submit else None
+    if site is not None and protocol is None:
         raise InvalidRequest(f"no protocol ranks models of {recipe.dataset}; name one with --protocol")
     board = TensorBoard(folder / "tensorboard") if arguments.tensorboard else None
     with joined(arguments.device) as device, _Live(messages, recipe, board) as live:
@@ -138,8 +153,8 @@ def _train(arguments: argparse.Namespace, messages: Console, open_site: Callable
     if protocol is not None:
         command = ("python", "-m", "evaluator", str(variant.checkpoint), "--protocol", protocol.name)
         said.append(f"measure     {shlex.join(command)}")
-        if submit is not None and _speaks():
-            said.append(f"submission  {submit(variant.checkpoint, _title(arguments, recipe), protocol)}")
+        if site is not None and _speaks():
+            said.append(f"submission  {site.submit(variant.checkpoint, _title(arguments, recipe), protocol)}")
     return said
 
 
@@ -160,7 +175,7 @@ def _protocol(name: str | None, recipe: Recipe) -> EvaluationProtocol | None:
 def _folder(arguments: argparse.Namespace, recipe: Recipe) -> Path:
     """Return the folder to train in: the named one, else one of its own, or that of a recipe with the same training."""
     if arguments.folder is None:
-        return training_folder(FOLDER, recipe, arguments.seed)
+        return training_folder(read_environment().training_dir, recipe, arguments.seed)
     folder: Path = arguments.folder.absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
@@ -170,10 +185,66 @@ def _folder(arguments: argparse.Namespace, recipe: Recipe) -> Path:
 
 def _title(arguments: argparse.Namespace, recipe: Recipe) -> str:
     """Return the named title, else one that tells variants of a recipe apart."""
-    if arguments.title is not None:
-        return str(arguments.title)
-    changed = [*arguments.changes, *([f"seed {arguments.seed}"] if arguments.seed else [])]
-    return f"{recipe.title} ({', '.join(changed)})" if changed else recipe.title
+    return recipe.label(arguments.seed) if arguments.title is None else str(arguments.title)
+
+
+def _orders(arguments: argparse.Namespace) -> list[TrainingOrder]:
+    """Return what is asked of the workers: each recipe with each seed, handed in under its protocol."""
+    if arguments.all and arguments.recipe is not None:
+        raise InvalidRequest(f"--all queues every recipe, but {arguments.recipe} was named too; leave one of them out")
+    for given, option in ((arguments.folder, "--folder"), (arguments.submit, "--submit")):
+        if given:
+            raise InvalidRequest(f"{option} is for trainings here; workers have their own folder, and all is submitted")
+    count = 1 if arguments.seeds is None else arguments.seeds
+    if count < 1:
+        raise InvalidRequest(f"--seeds counts seeds and is at least 1, got {count}")
+    if not 0 <= arguments.seed <= 2**32 - count:
+        raise InvalidRequest(f"a seed is a whole number from 0 to 2³² − 1, got {arguments.seed}")
+    recipes = list_recipes(arguments.family) if arguments.all else [_recipe(arguments)]
+    if arguments.title is not None and count * len(recipes) > 1:
+        raise InvalidRequest(f"--title names one entry, but {count * len(recipes)} would be queued; leave it out")
+    return [
+        _order(recipe, seed, _protocol(arguments.protocol, recipe), arguments.title)
+        for seed in range(arguments.seed, arguments.seed + count)
+        for recipe in recipes
+    ]
+
+
+def _order(recipe: Recipe, seed: int, protocol: EvaluationProtocol | None, title: str | None) -> TrainingOrder:
+    if protocol is None:
+        raise InvalidRequest(f"no protocol ranks models of {recipe.dataset}; name one with --protocol")
+    return TrainingOrder(
+        digest=recipe.digest,
+        seed=seed,
+        name=recipe.name,
+        recipe=recipe.model_dump_json(),
+        epochs=recipe.epochs,
+        snapshot=recipe.checkpoint,
+        title=recipe.label(seed) if title is None else title,
+        protocol=protocol,
+    )
+
+
+def _queue(orders: Sequence[TrainingOrder], site: Site) -> str:
+    queued = site.queue(orders)
+    if not queued.trainings and not queued.hand_ins:
+        return f"nothing is new: all {len(orders)} were queued before (--jobs shows how far they are)"
+    return (
+        f"queued {queued.trainings} trainings for {queued.hand_ins} new entries, of {len(orders)} asked for; "
+        "workers train and submit them (manage.py worker)"
+    )
+
+
+def _jobs() -> list[str]:
+    """Return a line a training, and behind one that failed whose fault it was and why."""
+    store = TrainingStore(read_environment().run_store_url)
+    rows = [("recipe", "seed", "state", "epoch", "worker", "why")]
+    for one in store.trainings():
+        why = f"{one.fault}: {one.error}" if one.fault else one.error or ""
+        rows.append((one.name, str(one.seed), one.state, f"{one.epochs_done}/{one.epochs}", one.worker or "–", why))
+    store.close()
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 class _Live:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from evaluator.exceptions import InvalidRequest
+from evaluator.exceptions import FolderBusy
 from trainers.recipe import Recipe
 
 
@@ -52,14 +52,14 @@ class Files:
         """Keep other processes out for the length of a block; the lock ends with its process, however that ends.
 
         Raises:
-            InvalidRequest: another process is in such a block.
+            FolderBusy: another process is in such a block.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise InvalidRequest(
+                raise FolderBusy(
                     f"another process trains in {self.folder}; wait until it has ended, or name another folder"
                 ) from None
             yield

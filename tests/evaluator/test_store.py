@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -25,23 +24,9 @@ from evaluator.exceptions import (
 from evaluator.plan import plan
 from evaluator.protocol import DIGITS_LINF, PROTOCOLS, SMOKE, from_json, to_json
 from evaluator.store import MAX_FAILURES, Claim, RunState, RunStore, Sweep, engine
-from tests import servers
 from tests.evaluator.reports import report
 
 SHA = "ab" * 32
-
-
-@pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
-    with servers.postgresql() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'runs.sqlite3'}"
-    return str(request.getfixturevalue("postgresql_url"))
 
 
 @pytest.fixture

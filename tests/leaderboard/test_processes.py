@@ -12,7 +12,7 @@ import pytest
 
 from evaluator.broker import SITE_QUEUE
 from leaderboard.celery import app
-from leaderboard.management.commands.worker import become_evaluation_worker
+from leaderboard.management.commands.worker import APPLICATIONS, become_worker
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 60
@@ -43,27 +43,28 @@ def test_the_site_starts_and_answers_where_torch_cannot_be_imported() -> None:
     subprocess.run(python(code), cwd=ROOT, check=True, timeout=DEADLINE_SECONDS)
 
 
-def test_the_evaluation_worker_runs_without_django_and_without_the_sites_secrets(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("role", APPLICATIONS)
+def test_a_worker_of_another_room_runs_without_django_and_without_the_sites_secrets(
+    role: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = []
     monkeypatch.setenv("DATABASE_URL", "postgresql://board:secret@db/site")
     monkeypatch.setenv("SECRET_KEY", "secret")
     monkeypatch.setenv("QUEUE_URL", "redis://broker")
     monkeypatch.setattr(os, "execvpe", lambda *arguments: calls.append(arguments))
-    become_evaluation_worker(concurrency=2)
+    become_worker(role, concurrency=2)
     ((program, command, environment),) = calls
     assert program == sys.executable
-    assert {"--app=evaluator.worker", "--concurrency=2", "--queues=evaluation"} <= set(command)
+    assert {f"--app={APPLICATIONS[role]}", "--concurrency=2", f"--queues={role}"} <= set(command)
     assert environment["QUEUE_URL"] == "redis://broker"
     assert not {"DATABASE_URL", "SECRET_KEY", "DJANGO_SETTINGS_MODULE"} & environment.keys()
     assert "secret" not in environment.values()
 
 
-def test_the_evaluation_worker_imports_neither_django_nor_the_site() -> None:
+def test_workers_of_other_rooms_import_neither_django_nor_the_site() -> None:
     code = """
         import sys
-        import evaluator.worker, evaluator.work
+        import evaluator.worker, evaluator.work, trainers.worker, trainers.work
         # kombu looks for one class of django.utils where Django is installed; nothing is set up by it
         assert not {"django.apps", "django.conf", "django.db", "leaderboard"} & sys.modules.keys()
     """
@@ -73,8 +74,9 @@ def test_the_evaluation_worker_imports_neither_django_nor_the_site() -> None:
 
 def test_the_sites_tasks_wait_in_its_own_queue_and_the_sweep_is_scheduled() -> None:
     app.loader.import_default_modules()
-    assert {"site.publish", "site.sweep"} <= app.tasks.keys()
-    assert {app.amqp.router.route({}, name)["queue"].name for name in ("site.publish", "site.sweep")} == {SITE_QUEUE}
+    names = {name for name in app.tasks if name.startswith("site.")}
+    assert names == {"site.publish", "site.sweep", "site.take_in"}
+    assert {app.amqp.router.route({}, name)["queue"].name for name in names} == {SITE_QUEUE}
     assert [entry["task"] for entry in app.conf.beat_schedule.values()] == ["site.sweep"]
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "FOLDER", tmp_path / "training")
+    monkeypatch.setenv("TRAINING_DIR", str(tmp_path / "training"))
     return tmp_path / "training"
 
 

@@ -1,4 +1,4 @@
-"""`manage.py worker`: evaluate, publish, or both."""
+"""`manage.py worker`: evaluate, train, publish, or all of it."""
 
 import os
 import sys
@@ -11,8 +11,11 @@ from evaluator.lifetime import end_with_parent
 from leaderboard.celery import app
 from leaderboard.supervision import manage, supervise
 
+APPLICATIONS = {"evaluation": "evaluator.worker", "training": "trainers.worker"}
+"""Celery's applications by role, which is the name of their queue too."""
+
 _SECRETS = ("DATABASE_URL", "SECRET_KEY", "DJANGO_SETTINGS_MODULE")
-"""What a process that opens strangers' weights has no business with."""
+"""What a process that opens strangers' weights, or only trains, has no business with."""
 
 _KEEP = str(1 << 30)
 
@@ -20,12 +23,17 @@ _KEEP = str(1 << 30)
 class Command(BaseCommand):
     """Run a worker until it is stopped."""
 
-    help = "Run a worker: evaluation (measures; knows nothing of the site), site (publishes and sweeps), or all."
+    help = "Run a worker: evaluation (measures) or training, which know nothing of the site, site (publishes), or all."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
-        parser.add_argument("--role", choices=("evaluation", "site", "all"), default="all")
-        parser.add_argument("--concurrency", type=int, default=1, help="evaluation processes (default: 1)")
+        parser.add_argument("--role", choices=(*APPLICATIONS, "site", "all"), default="all")
+        parser.add_argument(
+            "--concurrency",
+            type=int,
+            default=1,
+            help="processes that measure or train (default: 1); of all, those that measure",
+        )
         parser.add_argument("--end-with-parent", action="store_true", help="stop when the starting process is gone")
 
     def handle(self, *, role: str, concurrency: int, **options: Any) -> None:
@@ -33,8 +41,8 @@ class Command(BaseCommand):
         if options["end_with_parent"]:
             end_with_parent()
         match role:
-            case "evaluation":
-                become_evaluation_worker(concurrency)
+            case "evaluation" | "training":
+                become_worker(role, concurrency)
             case "site":
                 app.worker_main(["--quiet", "worker", "--pool=solo", "--beat", "--queues=site", "--loglevel=WARNING"])
             case _:
@@ -42,15 +50,15 @@ class Command(BaseCommand):
 
 
 def worker_commands(concurrency: int) -> list[list[str]]:
-    """Return the command lines of one evaluation worker and one site worker that do not outlive who starts them."""
-    evaluation = manage("worker", "--role=evaluation", f"--concurrency={concurrency}", "--end-with-parent")
-    return [evaluation, manage("worker", "--role=site", "--end-with-parent")]
+    """Return the command lines of a worker of each role that do not outlive who starts them."""
+    roles = ["--role=evaluation", f"--concurrency={concurrency}"], ["--role=training"], ["--role=site"]
+    return [manage("worker", *role, "--end-with-parent") for role in roles]
 
 
-def become_evaluation_worker(concurrency: int) -> None:
+def become_worker(role: str, concurrency: int) -> None:
     """Replace this process by a Celery worker without Django and without the site's secrets."""
-    command = [sys.executable, "-m", "celery", "--app=evaluator.worker", "worker", "--pool=prefork"]
-    options = [f"--concurrency={concurrency}", "--queues=evaluation", f"--hostname=evaluation-{os.getpid()}@%h"]
+    command = [sys.executable, "-m", "celery", f"--app={APPLICATIONS[role]}", "worker", "--pool=prefork"]
+    options = [f"--concurrency={concurrency}", f"--queues={role}", f"--hostname={role}-{os.getpid()}@%h"]
     environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
     # glibc would otherwise give large blocks back to the system at every step of an attack and ask for them again.
     environment = {"MALLOC_MMAP_THRESHOLD_": _KEEP, "MALLOC_TRIM_THRESHOLD_": _KEEP} | environment
