@@ -142,6 +142,12 @@ class Unlabeled(Labelled):
         else:
             others, _ = _stored(dataset, self._unlabeled.examples)
             guesses = spread_labels(pixels, labels, others)
+            others, guesses = others[guesses >= 0], guesses[guesses >= 0]
+            if not len(guesses):
+                raise InvalidRequest(
+                    f"no label reaches any of the withheld examples {self._unlabeled.examples.start} … "
+                    f"{self._unlabeled.examples.stop}; choose more that are labelled, or nearer to them"
+                )
         return torch.cat([pixels, others]), torch.cat([labels, guesses])
 
     def _chosen(self) -> Tensor:

@@ -23,14 +23,16 @@ _Array = npt.NDArray[Any]
 def spread_labels(labelled: Tensor, labels: Tensor, unlabeled: Tensor) -> Tensor:
     """Return labels [m] for `unlabeled` pixels [m, c, h, w], spread from `labelled` [n, c, h, w] and `labels` [n].
 
-    Zhou et al. (2004) on the graph of seven nearest neighbours in pixel space, by scikit-learn: nothing is random.
+    Zhou et al. (2004) on the graph of seven nearest neighbours in pixel space, by scikit-learn and with its values;
+    nothing is random. An image that no label reaches has the label −1.
     """
     from sklearn.semi_supervised import LabelSpreading
 
     known = np.concatenate([labels.numpy(), np.full(len(unlabeled), -1)])
-    spreading = LabelSpreading(kernel="knn", n_neighbors=7, max_iter=1000)
+    spreading = LabelSpreading(kernel="knn", n_neighbors=7, tol=1e-9)  # an earlier end would leave remote images out
     spreading.fit(torch.cat([labelled, unlabeled]).flatten(1).double().numpy(), known)
-    return torch.from_numpy(spreading.transduction_[len(labels) :]).long()
+    reached = spreading.label_distributions_.any(1)
+    return torch.from_numpy(np.where(reached, spreading.transduction_, -1)[len(labels) :]).long()
 
 
 def read_pseudo_labelled(name: str, facts: DatasetFacts, data_dir: Path | None) -> tuple[Tensor, Tensor]:
@@ -60,8 +62,8 @@ def read_pseudo_labelled(name: str, facts: DatasetFacts, data_dir: Path | None) 
 
 
 def _npz(path: Path) -> Mapping[str, _Array]:
-    arrays: Mapping[str, _Array] = np.load(path, allow_pickle=False)
-    return arrays
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return {name: archive[name] for name in ("image", "label")}
 
 
 _READERS: dict[str, Callable[[Path], Mapping[str, _Array]]] = {
