@@ -44,22 +44,31 @@ def test_a_restored_average_goes_on_as_if_never_interrupted() -> None:
     assert fresh.outcome.weight.item() == part.outcome.weight.item() == 2.0
 
 
-def test_clipping_bounds_conv_and_linear_parameters_and_leaves_normalisation_alone() -> None:
-    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
+@pytest.mark.parametrize("layers", ["convolutional-and-linear", "all"])
+def test_clipping_bounds_the_chosen_layers_and_nothing_that_is_not_trained(layers: str) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 1, 1).requires_grad_(False), nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3)
+    )
     for parameter in model.parameters():
         nn.init.constant_(parameter, -0.5)
-    Clipping(model, maximum=0.1)
-    extremes = {name: parameter.abs().max().item() for name, parameter in model.named_parameters()}
-    bounded = pytest.approx(0.1)
-    assert extremes == {
-        "0.weight": bounded, "0.bias": bounded, "1.weight": 0.5, "1.bias": 0.5, "3.weight": bounded, "3.bias": bounded,
-    }  # fmt: skip
+    part = Clipping(model, maximum=0.1, layers=layers)  # type: ignore[arg-type]  # parametrised
+    for _ in range(2):
+        extremes = {name: parameter.detach().unique().tolist() for name, parameter in model.named_parameters()}
+        bounded = [pytest.approx(-0.1)]
+        norm = bounded if layers == "all" else [-0.5]
+        assert extremes == {
+            "0.weight": [-0.5], "0.bias": [-0.5], "1.weight": bounded, "1.bias": bounded,
+            "2.weight": norm, "2.bias": norm, "4.weight": bounded, "4.bias": bounded,
+        }  # fmt: skip
+        for parameter in model.parameters():
+            nn.init.constant_(parameter, -0.5)
+        part.update()
 
 
 def test_a_part_acts_after_every_step_of_the_optimizer() -> None:
     model = scalar(0.05)
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    attach(Clipping(model, maximum=0.1), optimizer)
+    attach(Clipping(model, maximum=0.1, layers="convolutional-and-linear"), optimizer)
     (-model.weight.sum()).backward()
     optimizer.step()
     assert model.weight.item() == pytest.approx(0.1)

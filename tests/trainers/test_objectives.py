@@ -1,4 +1,5 @@
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,12 +10,9 @@ from trainers.sources import Batch
 
 
 class Scores(nn.Module):
-    """Logits are the pixels; counts the forward passes."""
-
-    calls = 0
+    """Logits are the pixels."""
 
     def forward(self, images: Tensor) -> Tensor:
-        self.calls += 1
         return images.flatten(1)
 
 
@@ -83,6 +81,14 @@ def test_mart_and_its_gradient_stay_finite_where_a_wrong_class_is_certain() -> N
     assert images.grad.isfinite().all()
 
 
+CROSS_ENTROPY = {"kind": "cross-entropy", "label_smoothing": 0.0}
+OTHERS: list[dict[str, Any]] = [
+    {"kind": "cross-entropy", "label_smoothing": 0.1},
+    {"kind": "trades", "beta": 6.0},
+    {"kind": "mart", "weight": 5.0},
+]
+
+
 def blank() -> nn.Sequential:
     """Return a network that gives both classes the same logit; its penultimate features are the pixels."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
@@ -98,7 +104,7 @@ def corners(count: int) -> Tensor:
 
 def test_the_rotation_head_sees_the_second_half_turned_by_each_quarter() -> None:
     # A quarter turn takes the upper left corner to the lower left, then the lower right, then the upper right.
-    model, objective = blank(), SelfSupervision(weight=4.0)
+    model, objective = blank(), SelfSupervision(weight=4.0, of=CROSS_ENTROPY)
     head = objective.head(model)
     assert isinstance(head, nn.Linear)
     nn.init.zeros_(head.bias)
@@ -111,7 +117,7 @@ def test_the_rotation_head_sees_the_second_half_turned_by_each_quarter() -> None
 
 
 def test_the_attack_raises_the_error_of_the_rotation_head_too() -> None:
-    model, objective = blank(), SelfSupervision(weight=3.0)
+    model, objective = blank(), SelfSupervision(weight=3.0, of=CROSS_ENTROPY)
     head = objective.head(model)
     nn.init.zeros_(head.bias)
     candidates = corners(9).clone().requires_grad_()
@@ -123,15 +129,83 @@ def test_the_attack_raises_the_error_of_the_rotation_head_too() -> None:
     assert (candidates.grad[5:].flatten(1).abs().sum(1) > 0).all()
 
 
-@pytest.mark.parametrize(
-    ("kind", "settings"),
-    [("cross-entropy", {"label_smoothing": 0.1}), ("trades", {"beta": 2.0}), ("mart", {"weight": 5.0})],
-)
-def test_every_objective_takes_one_forward_pass_a_loss(kind: str, settings: dict[str, float]) -> None:
-    model, images = Scores(), pixels([1.0, 0.0], [0.0, 1.0])
-    OBJECTIVES[kind](**settings).loss(model, batch(images, [0, 1]), images)
-    assert model.calls == 1
+def undecided(objective: SelfSupervision, model: nn.Module) -> nn.Linear:
+    """Return the objective's rotation head, made to give all turns the same logit: its cross-entropy is ln 4."""
+    head = objective.head(model)
+    assert isinstance(head, nn.Linear)
+    nn.init.zeros_(head.bias)
+    nn.init.zeros_(head.weight)
+    return head
 
 
-def test_no_objective_is_left_untested() -> None:
-    assert set(OBJECTIVES) == {"cross-entropy", "trades", "mart", "self-supervision"}
+def test_trades_inside_self_supervision_sees_the_upright_half_and_the_head_the_turned_one() -> None:
+    # The first pixel is the first logit: clean (3/4, 1/4), adversarial (1/2, 1/2), class 0 but for noisy targets.
+    model, objective = blank(), SelfSupervision(weight=4.0, of={"kind": "trades", "beta": 6.0})
+    nn.init.ones_(model[1].weight[0, 0].detach())
+    head = undecided(objective, model)
+    clean, adversarial = LOG3 * corners(8), torch.zeros(8, 1, 2, 2)
+    divergence = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    loss = objective.loss(model, batch(clean, [0] * 8, [1, 0, 0, 0, 1, 1, 1, 1]), adversarial)
+    recognition = (math.log(4) + 3 * math.log(4 / 3)) / 4
+    assert loss.item() == pytest.approx(recognition + 6 * divergence + 4 * math.log(4), rel=1e-6)
+    nn.init.ones_(head.bias[0].detach())  # turned by 0: e/(e + 3), the other quarters 1/(e + 3)
+    gain = objective.gain(model, batch(clean, [0] * 8))(adversarial)
+    upright = [4 * (math.log(math.e + 3) - 1)]
+    assert gain.tolist() == pytest.approx([divergence] * 4 + upright + [4 * math.log(math.e + 3)] * 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("of", OTHERS, ids=lambda of: of["kind"])
+@pytest.mark.parametrize("count", [1, 2, 7, 8])
+def test_self_supervision_adds_to_any_objective_on_the_upright_half(of: dict[str, Any], count: int) -> None:
+    model, objective = blank(), SelfSupervision(weight=0.5, of=of)
+    with torch.no_grad():
+        model[1].weight.copy_(torch.arange(8.0).view(2, 4))
+    undecided(objective, model)
+    clean, adversarial = torch.rand(2, count, 1, 2, 2, generator=torch.Generator().manual_seed(0)).unbind()
+    labels = [number % 2 for number in range(count)]
+    upright = count - count // 2
+    alone = OBJECTIVES[of["kind"]](**{name: value for name, value in of.items() if name != "kind"})
+    first = batch(clean[:upright], labels[:upright])
+    loss = objective.loss(model, batch(clean, labels), adversarial)
+    expected = upright * alone.loss(model, first, adversarial[:upright]).item() + 0.5 * (count // 2) * math.log(4)
+    assert loss.item() == pytest.approx(2 * expected / count, rel=1e-5)
+    gain = objective.gain(model, batch(clean, labels))(adversarial)
+    assert gain[:upright].tolist() == pytest.approx(alone.gain(model, first)(adversarial[:upright]).tolist(), rel=1e-5)
+    assert gain[upright:].tolist() == pytest.approx([0.5 * math.log(4)] * (count // 2))
+
+
+@pytest.mark.parametrize("of", OTHERS, ids=lambda of: of["kind"])
+def test_all_of_self_supervision_is_one_batch_to_batchnorm(of: dict[str, Any]) -> None:
+    model = nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(4, 2))
+    objective = SelfSupervision(weight=2.0, of=of)
+    undecided(objective, model)
+    clean, adversarial = torch.rand(2, 8, 1, 2, 2, generator=torch.Generator().manual_seed(0)).unbind()
+    objective.loss(model, batch(clean, [0, 1] * 4), adversarial).backward()
+    seen = adversarial if of["kind"] == "cross-entropy" else torch.cat([clean[:4], adversarial])
+    assert model[0].num_batches_tracked.item() == 1
+    assert model[0].running_mean.item() == pytest.approx(0.1 * seen.mean().item(), rel=1e-5)
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "cross-entropy": {"label_smoothing": 0.1},
+    "trades": {"beta": 2.0},
+    "mart": {"weight": 5.0},
+    "self-supervision": {"weight": 2.0, "of": {"kind": "trades", "beta": 2.0}},
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_every_objective_takes_one_forward_pass_a_loss_of_whatever_stands_for_the_network(kind: str) -> None:
+    model, objective, sizes = blank(), OBJECTIVES[kind](**SETTINGS[kind]), []
+    objective.head(model)
+
+    def network(images: Tensor) -> Tensor:
+        sizes.append(len(images))
+        logits: Tensor = model(images)
+        return logits
+
+    images = torch.rand(4, 1, 2, 2)
+    loss = objective.loss(network, batch(images, [0, 1, 0, 1]), images)
+    assert sizes == [{"cross-entropy": 4, "self-supervision": 6}.get(kind, 8)]
+    assert loss.isfinite()
+    assert objective.gain(network, batch(images, [0, 1, 0, 1]))(images).shape == (4,)
