@@ -54,8 +54,6 @@ def compile_network(network: nn.Module, device: torch.device) -> None:
         torch.compile(torch.sin)(torch.zeros(1, device=device))
     except RuntimeError as error:
         reason = str(error).strip().partition("\n")[0]
-        log.warning(
-            "torch cannot compile for %s here (%s); the network is trained uncompiled, more slowly", device, reason
-        )
+        log.warning("torch cannot compile for %s here (%s); the network is trained uncompiled", device, reason)
         return
     network.compile()

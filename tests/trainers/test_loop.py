@@ -1,24 +1,29 @@
 import json
+import multiprocessing
 import os
+import random
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from evaluator.checkpoints import load_model, open_checkpoint
 from evaluator.exceptions import InvalidRequest
 from tests.trainers.recipes_for_tests import tiny
 from trainers import loop
-from trainers.assembly import assemble
+from trainers.after_step import AFTER_STEP
+from trainers.assembly import OPTIMIZERS, assemble
 from trainers.loop import EpochRecord, TrainedVariant, train
+from trainers.objectives import OBJECTIVES
 from trainers.recipe import Recipe, list_recipes, load_recipe, override
-
-ROOT = Path(__file__).resolve().parents[2]
+from trainers.sources import SOURCES
+from trainers.steppers import STEPPERS
 
 RECIPES = {
     "sgd": tiny("at"),
@@ -77,23 +82,211 @@ def test_an_interrupted_training_ends_bit_for_bit_like_an_uninterrupted_one(
     assert_same_training(straight, resumed)
 
 
-def test_a_killed_process_is_continued_bit_for_bit(tmp_path: Path) -> None:
-    script = """
-import os, signal, sys
-from pathlib import Path
-from tests.trainers.test_loop import RECIPES
-from trainers.loop import train
-def kill(record):
-    if record.epoch == 3:
-        os.kill(os.getpid(), signal.SIGKILL)
-train(RECIPES["all at once"], seed=3, folder=Path(sys.argv[1]), save_every=2, progress=kill)
-"""
-    folder = tmp_path / "killed"
-    killed = subprocess.run([sys.executable, "-c", script, folder], env=os.environ | {"PYTHONPATH": str(ROOT)})
-    assert killed.returncode == -signal.SIGKILL
-    assert not (folder / "final.safetensors").exists()
-    resumed = train(RECIPES["all at once"], seed=3, folder=folder, save_every=2)
-    assert_same_training(train(RECIPES["all at once"], seed=3, folder=tmp_path / "straight"), resumed)
+KINDS = {
+    "stepper": {
+        "sgd": {},
+        "awp": {"gamma": 0.01},
+        "entropy-sgd": {"steps": 2, "step_size": 0.1, "noise": 0.01, "gamma": 0.1, "averaging": 0.75},
+    },
+    "after_step": {"averaging": {"decay": 0.9}, "clipping": {"maximum": 0.2}},
+    "optimizer": {"sgd": {"learning_rate": 0.1, "momentum": 0.9}, "adam": {"learning_rate": 0.01}},
+    "source": {
+        "labelled": {"batch_size": 16, "examples": {"start": 0, "stop": 40}, "label_noise": 0.3},
+        "unlabeled": {
+            "batch_size": 16,
+            "examples": {"start": 0, "stop": 40},
+            "unlabeled": {"kind": "withheld", "examples": {"start": 40, "stop": 70}},
+            "fraction": 0.4,
+        },
+    },
+    "objective": {
+        "cross-entropy": {},
+        "trades": {"beta": 6},
+        "mart": {"weight": 5},
+        "self-supervision": {"weight": 4},
+    },
+}
+"""Settings of every kind of part that may remember something from step to step."""
+
+REGISTRIES = {
+    "stepper": STEPPERS,
+    "after_step": AFTER_STEP,
+    "optimizer": OPTIMIZERS,
+    "source": SOURCES,
+    "objective": OBJECTIVES,
+}
+
+
+def killed_in(recipe: Recipe, folder: Path, fatal: int) -> None:
+    """Train, and die without a word after a number of forward passes: in the middle of a step, maybe of an attack."""
+    torch.set_num_threads(1)
+
+    def forward(_module: Any, _inputs: Any) -> None:
+        nonlocal fatal
+        fatal -= 1
+        if fatal == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    nn.modules.module.register_module_forward_pre_hook(forward)
+    train(recipe, seed=3, folder=folder, save_every=1)
+
+
+@pytest.fixture(scope="module")
+def server() -> Any:
+    """Return a way to start processes that have torch already, without what this one's threads hold."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "sklearn.datasets"])
+    return context
+
+
+@pytest.mark.parametrize(("part", "kind"), [(part, kind) for part, kinds in REGISTRIES.items() for kind in kinds])
+def test_a_training_killed_at_any_step_ends_bit_for_bit_like_an_undisturbed_one(
+    part: str, kind: str, server: Any, tmp_path: Path
+) -> None:
+    settings = {"kind": kind} | KINDS[part][kind]
+    recipe = tiny("at", **{part: json.dumps([settings] if part == "after_step" else settings)})
+    passes = 0
+
+    def count(_module: Any, _inputs: Any) -> None:
+        nonlocal passes
+        passes += 1
+
+    hook = nn.modules.module.register_module_forward_pre_hook(count)
+    straight = train(recipe, seed=3, folder=tmp_path / "straight")
+    hook.remove()
+    fatal = random.randrange(1, passes)
+    process = server.Process(target=killed_in, args=(recipe, tmp_path / "killed", fatal))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert not (tmp_path / "killed" / "final.safetensors").exists()
+    resumed = train(recipe, seed=3, folder=tmp_path / "killed", save_every=1)
+    assert_same_training(straight, resumed)  # if this fails, `fatal` above says where it was killed
+
+
+def test_snapshots_on_the_way_are_kept_and_written_again_with_the_same_bytes(tmp_path: Path) -> None:
+    recipe = tiny("weight-averaging", epochs="7", snapshot_every="3", monitor="null")
+    straight = train(recipe, seed=1, folder=tmp_path / "straight")
+    folder = tmp_path / "straight" / "snapshots"
+    assert straight.snapshots == (folder / "epoch-0003.safetensors", folder / "epoch-0006.safetensors")
+    assert sorted(folder.iterdir()) == list(straight.snapshots)
+    assert [open_checkpoint(path).manifest.notes["epoch"] for path in straight.snapshots] == ["3 of 7", "6 of 7"]
+    with pytest.raises(Interrupted):
+        train(recipe, seed=1, folder=tmp_path / "broken", progress=interrupt_after(4), save_every=2)
+    resumed = train(recipe, seed=1, folder=tmp_path / "broken", save_every=2)
+    for ours, theirs in zip(straight.snapshots, resumed.snapshots, strict=True):
+        assert ours.read_bytes() == theirs.read_bytes()
+    first, last = load_file(straight.snapshots[0]), load_file(straight.final)
+    assert any(not torch.equal(tensor, last[name]) for name, tensor in first.items())
+
+
+def test_the_last_epoch_and_recipes_without_snapshots_leave_none(tmp_path: Path) -> None:
+    even = train(tiny("at", snapshot_every="2", monitor="null"), seed=0, folder=tmp_path / "even")
+    assert [path.name for path in even.snapshots] == ["epoch-0002.safetensors"]
+    assert train(RECIPES["sgd"], seed=0, folder=tmp_path / "none").snapshots == ()
+    assert not (tmp_path / "none" / "snapshots").exists()
+
+
+def test_two_trainings_in_one_folder_at_once_are_refused(tmp_path: Path) -> None:
+    def another(record: EpochRecord) -> None:
+        if record.epoch == record.epochs:
+            return  # all is written, and nobody needs to train any more
+        with pytest.raises(InvalidRequest, match=r"another process trains in .*; wait until it has ended, or name"):
+            train(RECIPES["sgd"], seed=0, folder=tmp_path)
+        refused.append(True)
+
+    refused: list[bool] = []
+    train(RECIPES["sgd"], seed=0, folder=tmp_path, progress=another)
+    assert len(refused) == 3
+
+
+def torn(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def foreign(path: Path) -> None:
+    save_file({"weight": torch.zeros(2)}, path)
+
+
+def of_another_version(path: Path) -> None:
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(load_file(path), path, metadata=metadata | {"format": "1"})
+
+
+def of_other_parts(path: Path) -> None:
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file({key: tensor for key, tensor in load_file(path).items() if "generators" not in key}, path, metadata)
+
+
+@pytest.mark.parametrize("harm", [torn, foreign, of_another_version, of_other_parts])
+def test_a_state_that_cannot_be_gone_on_from_is_refused_in_one_sentence(
+    harm: Callable[[Path], None], tmp_path: Path
+) -> None:
+    with pytest.raises(Interrupted):
+        train(RECIPES["sgd"], seed=0, folder=tmp_path, save_every=1, progress=interrupt_after(2))
+    harm(tmp_path / "state.safetensors")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(InvalidRequest, match=r"is not a state that this version can go on from .*; train in another"):
+        train(RECIPES["sgd"], seed=0, folder=tmp_path)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_log_shorter_than_the_state_knows_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(RECIPES["sgd"], seed=0, folder=tmp_path, save_every=1, progress=interrupt_after(2))
+    (tmp_path / "log.jsonl").unlink()
+    with pytest.raises(InvalidRequest, match=r"log.jsonl is shorter than when state.safetensors was saved"):
+        train(RECIPES["sgd"], seed=0, folder=tmp_path)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_bfloat16_is_near_float32_and_leaves_float32_weights(objective: str, tmp_path: Path) -> None:
+    settings = {"objective": json.dumps({"kind": objective} | KINDS["objective"][objective]), "epochs": "1"}
+    settings["source__examples__stop"] = "16"  # one step, before which both have the same weights
+    exact, rounded = (
+        train(tiny("at", **settings, monitor="null", precision=precision), seed=0, folder=tmp_path / precision)
+        for precision in ("float32", "bfloat16")
+    )
+    losses = [lines(variant)[0]["loss"] for variant in (exact, rounded)]
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert losses[0] != losses[1]
+    assert all(tensor.dtype != torch.bfloat16 for tensor in load_file(tmp_path / "bfloat16/state.safetensors").values())
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # torch's tracer looks there
+@pytest.mark.parametrize("objective", ["trades", "self-supervision"])
+def test_a_compiled_network_is_trained_as_an_uncompiled_one(
+    objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def backend(graph: Any, _inputs: object) -> Any:
+        traced.append(graph)
+        return graph
+
+    traced: list[object] = []
+    generating = torch.compile  # code takes minutes; what can go wrong with a network's hooks and modes comes before
+    monkeypatch.setattr(torch, "compile", lambda function: generating(function, backend=backend))
+    settings = {"objective": json.dumps({"kind": objective} | KINDS["objective"][objective]), "epochs": "2"}
+    plain, compiled = (
+        train(tiny("at", **settings, compile=choice), seed=0, folder=tmp_path / choice) for choice in ("false", "true")
+    )
+    assert traced
+    assert [line["loss"] for line in lines(compiled)] == pytest.approx([line["loss"] for line in lines(plain)])
+
+
+def test_without_a_compiler_the_network_is_trained_uncompiled_and_this_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def compiler(_function: object) -> Any:
+        raise RuntimeError("no C++ compiler\nand a long trace")
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    plain, uncompiled = (
+        train(tiny("at", epochs="1", compile=choice), seed=0, folder=tmp_path / choice) for choice in ("false", "true")
+    )
+    assert caplog.messages == ["torch cannot compile for cpu here (no C++ compiler); the network is trained uncompiled"]
+    assert lines(plain) == lines(uncompiled)
 
 
 def test_a_finished_training_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
