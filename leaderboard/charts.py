@@ -1,4 +1,4 @@
-"""Rows → chart specifications, and their drawings (pure)."""
+"""Rows → chart specifications in one style, and their drawings (pure)."""
 
 import json
 from collections.abc import Sequence
@@ -12,16 +12,21 @@ import vl_convert
 
 from evaluator.protocol import EvaluationProtocol
 from evaluator.results import Measurement
+from leaderboard.figures import AXES, Axis
+from leaderboard.labels import FONT_SIZE, place_labels
 from leaderboard.statistics import rank_correlation
 
 if TYPE_CHECKING:
     from leaderboard.selectors import Board
 
 WIDTH, HEIGHT = 860, 400
-_FONT_SIZE = 12
-_CHARACTER_WIDTH = 0.58 * _FONT_SIZE
+_WIDE = 400
+"""More pixels than this take many ticks."""
 _LONGEST_LABEL = 26
 _FARTHEST = 4
+_FEW = 6
+"""Up to so many values of a path are all named."""
+_ROWS = "rows"
 _VEGA_BASE = "https://vega.github.io/vega-datasets/"
 """What the renderer puts before a link that names no host; ours are meant as paths of this site."""
 
@@ -34,13 +39,16 @@ class Theme:
     muted: str
     grid: str
     point: str
+    second: str
     background: str
 
 
 THEMES = {
-    "page": Theme("currentColor", "currentColor", "var(--chart-grid)", "var(--chart-point)", "transparent"),
-    "light": Theme("#212529", "#495057", "#e4e7eb", "#0b5ed7", "#ffffff"),
-    "dark": Theme("#dee2e6", "#adb5bd", "#343a40", "#6ea8fe", "#212529"),
+    "page": Theme(
+        "currentColor", "currentColor", "var(--chart-grid)", "var(--chart-point)", "var(--chart-second)", "transparent"
+    ),
+    "light": Theme("#212529", "#495057", "#e4e7eb", "#0b5ed7", "#c2410c", "#ffffff"),
+    "dark": Theme("#dee2e6", "#adb5bd", "#343a40", "#6ea8fe", "#fb923c", "#212529"),
 }
 
 
@@ -55,21 +63,35 @@ class Point:
 
 
 @dataclass(frozen=True)
-class _Axis:
+class Scale:
     """A linear scale from numbers to pixels, with room around the intervals."""
 
+    axis: Axis
     low: float
     high: float
     pixels: int
 
     @classmethod
-    def around(cls, numbers: Sequence[Measurement], pixels: int) -> "_Axis":
+    def around(cls, axis: Axis, numbers: Sequence[Any], pixels: int) -> "Scale":
+        """Return the scale that shows all numbers with their intervals; counts never go below 0."""
         low, high = min(n.low for n in numbers), max(n.high for n in numbers)
         room = 0.08 * (high - low) or 0.5
-        return cls(low - room, high + room, pixels)
+        return cls(axis, low - room if axis.unit else max(0, low - room), high + room, pixels)
 
     def pixel(self, value: float) -> float:
+        """Return where a value stands."""
         return (value - self.low) / (self.high - self.low) * self.pixels
+
+    def moved(self, value: float, pixels: float) -> float:
+        """Return the value that stands `pixels` further on."""
+        return value + pixels * (self.high - self.low) / self.pixels
+
+    def channel(self, **changes: Any) -> dict[str, Any]:
+        """Return what x and y encodings share: title, scale and ticks."""
+        form = {"format": ".0%"} if self.axis.unit == "%" else {}
+        axis = alt.Axis(tickCount=8 if self.pixels >= _WIDE else 4, **form)
+        scale = alt.Scale(domain=[self.low, self.high], nice=False, zero=False)
+        return {"title": self.axis.title, "scale": scale, "axis": axis} | changes
 
 
 def rloss_against_flatness(
@@ -84,42 +106,10 @@ def rloss_against_flatness(
         return {}
     colours = THEMES[theme]
     inside, outside = _framed(points)
-    x = _Axis.around([p.x for p in inside], WIDTH)
-    y = _Axis.around([p.y for p in inside], HEIGHT)
-    rows = [
-        {"label": _short(p.label), "url": p.url, "x": p.x.value, "x_low": p.x.low, "x_high": p.x.high,
-         "y": p.y.value, "y_low": p.y.low, "y_high": p.y.high, "align": align, "dx": dx, "dy": dy}
-        for p, (align, dx, dy) in zip(inside, _place_labels(inside, x, y), strict=True)
-    ]  # fmt: skip  # one entry reads better on few lines
-    # Turned with the vertical title, a left arrow points down: towards better on both axes.
-    base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("x:Q", title="← flatter · average-case flatness on test (nats)", scale=_scale(x)),
-        y=alt.Y("y:Q", title="← better · robust loss on test (nats)", scale=_scale(y)),
-    )
-    whisker = {"color": colours.point, "opacity": 0.4, "strokeWidth": 1.5}
-    placed = {name: alt.ExprRef(f"datum.{name}") for name in ("align", "dx", "dy")}
-    chart = alt.layer(
-        base.mark_rule(**whisker).encode(x=alt.X("x_low:Q"), x2="x_high:Q"),
-        base.mark_rule(**whisker).encode(y=alt.Y("y_low:Q"), y2="y_high:Q"),
-        base.mark_circle(size=70, color=colours.point, opacity=1).encode(href="url:N"),
-        base.mark_text(**placed, color=colours.text, fontSize=_FONT_SIZE).encode(text="label:N", href="url:N"),
-    )
-    title = alt.TitleParams(
-        "Robust loss against flatness", subtitle=_subtitle(inside, outside, protocol), anchor="start", frame="group",
-        offset=12, fontSize=16, subtitleFontSize=_FONT_SIZE, subtitlePadding=4,
-        color=colours.text, subtitleColor=colours.muted,
-    )  # fmt: skip  # one setting a line would hide the chart
-    axis = {
-        "labelColor": colours.muted, "titleColor": colours.text, "gridColor": colours.grid,
-        "domainColor": colours.grid, "tickColor": colours.grid, "labelFontSize": _FONT_SIZE,
-        "titleFontSize": _FONT_SIZE, "titleFontWeight": "normal", "titlePadding": 10, "tickCount": 8,
-    }  # fmt: skip
-    return (
-        chart.properties(width=WIDTH, height=HEIGHT, title=title, background=colours.background)
-        .configure_view(stroke=None)
-        .configure_axis(**axis)
-        .to_dict()
-    )
+    x = Scale.around(AXES["flatness_test"], [p.x for p in inside], WIDTH)
+    y = Scale.around(AXES["robust_loss_test"], [p.y for p in inside], HEIGHT)
+    drawing = scatter(inside, x, y, colours)
+    return styled(drawing, "Robust loss against flatness", _subtitle(inside, outside, protocol), colours)
 
 
 def board_figure(board: "Board", theme: str = "page") -> dict[str, Any]:
@@ -127,6 +117,7 @@ def board_figure(board: "Board", theme: str = "page") -> dict[str, Any]:
     points = [
         Point(row.title, row.url, row.numbers["flatness_test"], row.numbers["robust_loss_test"])
         for row in sorted(board.rows, key=lambda row: row.slug)
+        if {"flatness_test", "robust_loss_test"} <= row.numbers.keys()
     ]
     return rloss_against_flatness(points, board.protocol, theme)
 
@@ -151,11 +142,76 @@ def _png(spec: str) -> bytes:
     return vl_convert.vegalite_to_png(spec, scale=2)
 
 
-def _scale(axis: _Axis) -> alt.Scale:
-    return alt.Scale(domain=[axis.low, axis.high], nice=False, zero=False)
+Drawing = tuple[Any, list[dict[str, Any]]]
+"""A chart and its rows, which it names once instead of holding them in each layer."""
 
 
-def _short(label: str) -> str:
+def styled(drawing: Drawing, title: str, subtitle: Sequence[str], colours: Theme) -> dict[str, Any]:
+    """Return a drawing's specification, with the heading, axes and background that all charts have."""
+    heading = alt.TitleParams(
+        title, subtitle=list(subtitle), anchor="start", frame="group", offset=12, fontSize=16,
+        subtitleFontSize=FONT_SIZE, subtitlePadding=4, color=colours.text, subtitleColor=colours.muted,
+    )  # fmt: skip  # one setting a line would hide the chart
+    axis = {
+        "labelColor": colours.muted, "titleColor": colours.text, "gridColor": colours.grid,
+        "domainColor": colours.grid, "tickColor": colours.grid, "labelFontSize": FONT_SIZE,
+        "titleFontSize": FONT_SIZE, "titleFontWeight": "normal", "titlePadding": 10,
+    }  # fmt: skip
+    chart, rows = drawing
+    chart = chart.properties(title=heading, background=colours.background)
+    return chart.configure_view(stroke=None).configure_axis(**axis).to_dict() | {"datasets": {_ROWS: rows}}
+
+
+def rows_of(points: Sequence[Any], path: int = 0) -> list[dict[str, Any]]:
+    """Return what the layers know of points: place, intervals, label, link, and which stand on a path with a name."""
+    return [
+        {"label": short(p.label), "url": p.url, "x": p.x.value, "x_low": p.x.low, "x_high": p.x.high,
+         "y": p.y.value, "y_low": p.y.low, "y_high": p.y.high,
+         "path": path, "order": order, "named": len(points) <= _FEW or order in (0, len(points) - 1)}
+        for order, p in enumerate(points)
+    ]  # fmt: skip  # one point reads better on few lines
+
+
+def on(x: dict[str, Any], y: dict[str, Any]) -> Any:
+    """Return what a layer begins with: the rows in a plane, by two channels of scales."""
+    return alt.Chart(alt.NamedData(_ROWS)).encode(x=alt.X("x:Q", **x), y=alt.Y("y:Q", **y))
+
+
+def marked(base: Any, colour: str, size: int, links: dict[str, str]) -> list[Any]:
+    """Return the layers every figure shares: both whiskers, and the points."""
+    whisker = {"color": colour, "opacity": 0.4, "strokeWidth": 1.5}
+    return [
+        base.mark_rule(**whisker).encode(x=alt.X("x_low:Q"), x2="x_high:Q"),
+        base.mark_rule(**whisker).encode(y=alt.Y("y_low:Q"), y2="y_high:Q"),
+        base.mark_circle(size=size, color=colour, opacity=1).encode(**links),
+    ]
+
+
+def links_of(points: Sequence[Any]) -> dict[str, str]:
+    """Return the encoding that links points to their pages; none where they have none."""
+    return {"href": "url:N"} if any(p.url for p in points) else {}
+
+
+def scatter(points: Sequence[Any], x: Scale, y: Scale, colours: Theme) -> Drawing:
+    """Return loose points with whiskers, each with its label."""
+    centers = [(x.pixel(p.x.value), y.pixels - y.pixel(p.y.value)) for p in points]
+    places = place_labels([short(p.label) for p in points], centers, (x.pixels, y.pixels))
+    rows = [
+        row
+        | {"align": place.align, "dx": place.dx, "dy": place.dy}
+        | {"label_x": x.moved(row["x"], place.dx), "label_y": y.moved(row["y"], -place.dy)}
+        for row, place in zip(rows_of(points), places, strict=True)
+    ]
+    base, links = on(x.channel(), y.channel()), links_of(points)
+    placed = {name: alt.ExprRef(f"datum.{name}") for name in ("align", "dx", "dy")}
+    text = base.mark_text(**placed, color=colours.text, fontSize=FONT_SIZE).encode(text="label:N", **links)
+    leader = base.mark_rule(color=colours.muted, opacity=0.6, strokeWidth=0.75).encode(x2="label_x", y2="label_y")
+    chart = alt.layer(leader, *marked(base, colours.point, 70, links), text)
+    return chart.properties(width=x.pixels, height=y.pixels), rows
+
+
+def short(label: str) -> str:
+    """Return a label that leaves room for others."""
     return label if len(label) <= _LONGEST_LABEL else label[: _LONGEST_LABEL - 1] + "…"
 
 
@@ -172,7 +228,7 @@ def _subtitle(inside: Sequence[Point], outside: Sequence[Point], protocol: Evalu
     shown = f"{len(inside)} entries" if not outside else f"{len(inside)} entries in the frame"
     lines = [f"{_rho(inside)} · {shown} · n = {n} test examples · bars: 95 % intervals · {protocol.label}"]
     if outside:
-        far = ", ".join(f"{_short(p.label)} ({p.x.value:.2f}, {p.y.value:.2f})" for p in outside)
+        far = ", ".join(f"{short(p.label)} ({p.x.value:.2f}, {p.y.value:.2f})" for p in outside)
         lines.append(f"Outside the frame (flatness, robust loss): {far}. With all: {_rho([*inside, *outside])}")
     return lines
 
@@ -182,37 +238,3 @@ def _rho(points: Sequence[Point]) -> str:
     if found is None:
         return "too few entries for a rank correlation"
     return f"Spearman ρ = {found.rho:.2f} [{found.low:.2f}, {found.high:.2f}]"
-
-
-_Box = tuple[float, float, float, float]
-
-
-def _place_labels(points: Sequence[Point], x: _Axis, y: _Axis) -> list[tuple[str, int, int]]:
-    """Return (align, dx, dy) of each label: the first place of eight that covers least of what is already there."""
-    centers = [(x.pixel(p.x.value), HEIGHT - y.pixel(p.y.value)) for p in points]
-    taken: list[_Box] = [(cx - 6, cy - 6, cx + 6, cy + 6) for cx, cy in centers]
-    places = []
-    for point, (cx, cy) in zip(points, centers, strict=True):
-        width = _CHARACTER_WIDTH * len(_short(point.label))
-        options = []
-        for align, dx, dy in _PLACES:
-            left = cx + dx - (0 if align == "left" else width)
-            box = (left, cy + dy - _FONT_SIZE / 2, left + width, cy + dy + _FONT_SIZE / 2)
-            outside = max(0.0, -box[0]) + max(0.0, box[2] - WIDTH) + max(0.0, -box[1]) + max(0.0, box[3] - HEIGHT)
-            options.append((sum(_overlap(box, other) for other in taken) + 100 * outside, align, dx, dy, box))
-        _, align, dx, dy, box = min(options)
-        taken.append(box)
-        places.append((align, dx, dy))
-    return places
-
-
-_PLACES = (
-    ("left", 8, -9), ("right", -8, -9), ("left", 8, 9), ("right", -8, 9),
-    ("left", 8, -22), ("right", -8, -22), ("left", 8, 22), ("right", -8, 22),
-)  # fmt: skip
-
-
-def _overlap(one: _Box, other: _Box) -> float:
-    width = min(one[2], other[2]) - max(one[0], other[0])
-    height = min(one[3], other[3]) - max(one[1], other[1])
-    return max(0.0, width) * max(0.0, height)

@@ -10,11 +10,13 @@ from django.db.models import Count, Prefetch
 from evaluator.exceptions import InvalidRequest
 from evaluator.metrics import METRICS, Metric
 from evaluator.metrics import column as column_name
-from evaluator.protocol import PROTOCOLS, EvaluationProtocol
+from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
 from evaluator.results import Measurement as Number
 from evaluator.types import Split
+from leaderboard.analysis import PAPER, Evidence, Measured, Reported, Study
 from leaderboard.models import Entry, ReportedResult, Submission
 from leaderboard.ranking import Contestant, Standing, rank
+from trainers.recipe import Recipe, load_recipe
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,56 @@ def protocols() -> dict[str, int]:
 def reported() -> list[ReportedResult]:
     """Return the rows that others published."""
     return list(ReportedResult.objects.all())
+
+
+def measured(protocol_name: str) -> list[Measured]:
+    """Return what is published of our recipes under the newest version of a protocol.
+
+    Of reference entries those count whose recipe is still what they were trained by. Where a training was repeated, the
+    entry published last counts.
+    """
+    entries = (
+        Entry.objects.filter(
+            submission__protocol_digest=find_protocol(protocol_name).digest, submission__is_reference=True
+        )
+        .select_related("submission")
+        .prefetch_related(Prefetch("measurements", to_attr="numbers"))
+        .defer("stages", "versions", "robust_on_test", "submission__protocol")
+        .order_by("submission__published_at", "id")
+    )
+    recipes: dict[str, Recipe | None] = {}
+    found = {}
+    for entry in entries:
+        submission = entry.submission
+        name, notes = submission.manifest["recipe"], submission.manifest["notes"]
+        if name not in recipes:
+            recipes[name] = _recipe(name)
+        recipe = recipes[name]
+        if recipe is not None and recipe.digest == notes.get("recipe_digest"):
+            seed, epoch = int(notes["seed"]), int(notes["epoch"].split()[0])
+            url, numbers = submission.get_absolute_url(), _numbers(entry.numbers)
+            found[name, seed, epoch] = Measured(recipe, seed, epoch, submission.title, url, numbers)
+    return list(found.values())
+
+
+def evidence(study: Study) -> Evidence:
+    """Return everything published of a study."""
+    rows = ReportedResult.objects.filter(source=PAPER)
+    return Evidence.of(
+        study,
+        find_protocol(study.protocol),
+        final=measured(study.protocol),
+        stopped=measured(study.stopped),
+        curve=measured(study.curve),
+        reported={row.position: Reported(row.method, row.values) for row in rows},
+    )
+
+
+def _recipe(name: str | None) -> Recipe | None:
+    try:
+        return load_recipe(name) if name else None
+    except InvalidRequest:
+        return None
 
 
 def _rows(entries: Any) -> list[Row]:

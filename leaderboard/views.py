@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
-from django.utils.safestring import mark_safe
+from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from evaluator.combine import BROKEN_BY
@@ -16,9 +16,16 @@ from evaluator.exceptions import InvalidRequest
 from evaluator.metrics import METRICS, StageName
 from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
 from evaluator.types import Split
-from leaderboard import charts, selectors
+from leaderboard import charts, report, selectors
+from leaderboard.analysis import STUDIES
 
-_RENDERERS = {"svg": ("image/svg+xml", charts.render_svg), "png": ("image/png", charts.render_png)}
+_CONTENT_TYPES = {
+    "svg": "image/svg+xml",
+    "png": "image/png",
+    "csv": "text/csv; charset=utf-8",
+    "json": "application/json",
+}
+_RENDERERS = {"svg": charts.render_svg, "png": charts.render_png}
 
 
 @require_safe
@@ -36,6 +43,7 @@ def board(request: HttpRequest) -> HttpResponse:
     keys = measured if everything else [key for key in selectors.HEADLINE if key in measured]
     view = {"protocol": protocol.name, **({"columns": "all"} if everything else {})}
     columns = [selectors.COLUMNS[key] for key in keys]
+    chart = charts.board_figure(found)
     n = protocol.autoattack_examples.test
     context = {
         "board": found,
@@ -48,7 +56,7 @@ def board(request: HttpRequest) -> HttpResponse:
         "everything": everything,
         "n": n,
         "noise": 98 / sqrt(n) if n else None,
-        "figure": _inline(charts.board_figure(found)),
+        "figure": report.inline(charts.render_svg(chart)) if chart else "",
         "query": urlencode({"protocol": protocol.name, "sort": found.sort}),
     }
     return render(request, "leaderboard/board.html", context)
@@ -92,8 +100,7 @@ def figure(request: HttpRequest, kind: str) -> HttpResponse:
     spec = charts.board_figure(selectors.board(protocol), theme) if theme in charts.THEMES and not messages else {}
     if not spec:
         raise Http404
-    content_type, renderer = _RENDERERS[kind]
-    return HttpResponse(renderer(spec), content_type=content_type)
+    return HttpResponse(_RENDERERS[kind](spec), content_type=_CONTENT_TYPES[kind])
 
 
 @require_safe
@@ -119,6 +126,29 @@ def entry(request: HttpRequest, slug: str) -> HttpResponse:
             "splits": attacked,
         }
     return render(request, "leaderboard/entry.html", context)
+
+
+@require_safe
+def analysis(request: HttpRequest) -> HttpResponse:
+    """Show a study: the paper's figures and table from our own entries."""
+    default = next(iter(STUDIES))
+    name = request.GET.get("study", default)
+    messages = []
+    if name not in STUDIES:
+        messages.append(f"Showing {default} instead: no study is called {name!r}.")
+        name = default
+    base = reverse("analysis-file", args=[name, "-"]).removesuffix("-")
+    context = report.contents(selectors.evidence(STUDIES[name]), base=base, linked=True)
+    return render(request, "leaderboard/analysis.html", context | {"studies": STUDIES, "messages": messages})
+
+
+@require_safe
+def analysis_file(request: HttpRequest, study: str, name: str) -> HttpResponse:
+    """Give one file of a study: a figure as SVG, PNG or CSV, the table as CSV, or all correlations as JSON."""
+    content = report.files(selectors.evidence(STUDIES[study])).get(name) if study in STUDIES else None
+    if content is None:
+        raise Http404
+    return HttpResponse(content(), content_type=_CONTENT_TYPES[name.rpartition(".")[2]])
 
 
 @require_safe
@@ -156,11 +186,6 @@ def _header(key: str, sort: str, view: dict[str, str]) -> dict[str, str]:
     state = {key: "ascending", f"-{key}": "descending"}.get(sort, "")
     target = f"-{key}" if state == "ascending" else key
     return {"url": "?" + urlencode({**view, "sort": target}), "state": state}
-
-
-def _inline(spec: dict[str, Any]) -> str:
-    # The renderer escapes every text; tests/leaderboard sends it a title full of markup.
-    return mark_safe(charts.render_svg(spec)) if spec else ""  # noqa: S308
 
 
 def _flat(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -12,6 +12,7 @@ from evaluator.protocol import DIGITS_DEMO, EvaluationProtocol
 from evaluator.results import PassCounts, ShardResult, ShardSpec
 from leaderboard import services
 from leaderboard.models import Submission
+from trainers.recipe import load_recipe
 
 
 def checkpoint(folder: Path, number: int) -> Path:
@@ -49,6 +50,35 @@ def published(
     """Return a submission that is measured and published."""
     submission = submit(folder, title, number=number, protocol=protocol)
     measure(submission, quality=quality, seed=number)
+    services.publish_run(submission.run_id)
+    submission.refresh_from_db()
+    return submission
+
+
+def trained(
+    folder: Path,
+    recipe_name: str,
+    *,
+    seed: int = 0,
+    epoch: int | None = None,
+    quality: float = 0.5,
+    protocol: EvaluationProtocol = DIGITS_DEMO,
+    digest: str | None = None,
+    is_reference: bool = True,
+) -> Submission:
+    """Return a published checkpoint that says it was trained by a recipe: to the end, unless an epoch is given."""
+    recipe = load_recipe(recipe_name)
+    notes = {
+        "recipe_digest": digest or recipe.digest,
+        "seed": str(seed),
+        "epoch": f"{epoch or recipe.epochs} of {recipe.epochs}",
+    }
+    manifest = Manifest(architecture="digits-cnn", dataset="digits", recipe=recipe_name, notes=notes)
+    path = folder / "trained.safetensors"
+    weights = {"weight": np.full(8, quality, dtype=np.float32)}
+    safetensors.numpy.save_file(weights, path, metadata={METADATA_KEY: manifest.to_json()})
+    submission = services.submit(path, title=recipe.label(seed), protocol=protocol, is_reference=is_reference)
+    measure(submission, quality=quality, seed=seed)
     services.publish_run(submission.run_id)
     submission.refresh_from_db()
     return submission

@@ -8,8 +8,8 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from leaderboard import services
+from leaderboard.analysis import PAPER
 
-SOURCE = "Stutz, Hein, Schiele 2021, Table 1"
 SETTING = "CIFAR-10, ResNet-18, average-case flatness at ξ = 0.5"
 
 
@@ -32,9 +32,9 @@ class Command(BaseCommand):
             raise CommandError(
                 f"{file} cannot be read as the table that fixtures/README.md describes: {error}"
             ) from error
-        services.import_reported(SOURCE, SETTING, rows)
+        services.import_reported(PAPER, SETTING, rows)
         if options["verbosity"]:
-            self.stdout.write(f"{len(rows)} rows of {SOURCE}")
+            self.stdout.write(f"{len(rows)} rows of {PAPER}")
 
 
 def _reported(row: dict[str, str]) -> services.Reported:

@@ -1,0 +1,110 @@
+"""A figure as data: axes, points, a sentence, and the same numbers as table and CSV (pure)."""
+
+import csv
+import io
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Literal
+
+from leaderboard.analysis import Spread
+
+Drawing = Literal["points", "lines", "panels"]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A direction of a figure: its title, its name in tables, and how its numbers are written."""
+
+    title: str
+    name: str
+    unit: Literal["nats", "%", ""] = "nats"
+
+    def written(self, value: float) -> str:
+        """Return a number as tables show it."""
+        text = {"nats": f"{value:.3f}", "%": f"{100 * value:.1f}", "": f"{value:g}"}[self.unit]
+        return text.replace("-", "−")
+
+    def ranged(self, spread: Spread) -> str:
+        """Return a mean with the range of its seeds, if there is one."""
+        middle = self.written(spread.value)
+        if spread.low == spread.high:
+            return middle
+        return f"{middle} [{self.written(spread.low)}, {self.written(spread.high)}]"
+
+
+# Turned with the vertical title, a left arrow points down: towards better on both axes.
+AXES = {
+    "epoch": Axis("epoch", "epoch", ""),
+    "flatness_test": Axis("← flatter · average-case flatness on test (nats)", "flatness test"),
+    "flatness_train": Axis("← flatter · average-case flatness on train (nats)", "flatness train"),
+    "robust_loss": Axis("← better · robust loss (nats)", "RLoss"),
+    "robust_loss_test": Axis("← better · robust loss on test (nats)", "RLoss test"),
+    "robust_loss_gap": Axis("← better · robust loss, test − train (nats)", "RLoss gap"),
+    "robust_error_test": Axis("← better · robust error on test (%)", "RErr test", "%"),
+    "robust_error_train": Axis("← better · robust error on train (%)", "RErr train", "%"),
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One point of a figure, over seeds; points of one series are joined where the figure joins."""
+
+    series: str
+    label: str
+    url: str
+    x: Spread
+    y: Spread
+    control: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its numbers, measured under `protocol`.
+
+    `key` names its files, `x_key` and `y_key` its axes; `shows` says what it is, `finding` what the numbers say. It is
+    drawn as loose points, as lines in one frame, or with a frame for each series.
+    """
+
+    key: str
+    number: str
+    title: str
+    shows: str
+    x_key: str
+    y_key: str
+    drawing: Drawing
+    protocol: str
+    marks: tuple[Mark, ...]
+    finding: str
+
+    @property
+    def x(self) -> Axis:
+        """The horizontal axis."""
+        return AXES[self.x_key]
+
+    @property
+    def y(self) -> Axis:
+        """The vertical axis."""
+        return AXES[self.y_key]
+
+    @property
+    def series(self) -> dict[str, list[Mark]]:
+        """The marks by series, both in the order in which they came."""
+        groups: dict[str, list[Mark]] = defaultdict(list)
+        for mark in self.marks:
+            groups[mark.series].append(mark)
+        return groups
+
+    def rows(self) -> list[tuple[str, ...]]:
+        """Return the numbers as a page shows them: series, label, both axes with their range, seeds."""
+        return [(m.series, m.label, self.x.ranged(m.x), self.y.ranged(m.y), str(m.y.seeds)) for m in self.marks]
+
+    def csv(self) -> str:
+        """Return the numbers in full."""
+        text = io.StringIO()
+        writer = csv.writer(text)
+        columns = [f"{key}{end}" for key in (self.x_key, self.y_key) for end in ("", "_low", "_high")]
+        writer.writerow(["series", "label", *columns, "seeds"])
+        for m in self.marks:
+            ends = [end for s in (m.x, m.y) for end in (s.value, s.low, s.high)]
+            writer.writerow([m.series, m.label, *ends, m.y.seeds])
+        return text.getvalue()

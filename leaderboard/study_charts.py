@@ -1,0 +1,142 @@
+"""The figures of a study → chart specifications, in the style of all charts (pure)."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import altair as alt
+
+from leaderboard.charts import (
+    HEIGHT,
+    THEMES,
+    WIDTH,
+    Drawing,
+    Scale,
+    Theme,
+    links_of,
+    marked,
+    on,
+    render_svg,
+    rows_of,
+    scatter,
+    short,
+    styled,
+)
+from leaderboard.figures import Figure, Mark
+from leaderboard.labels import FONT_SIZE
+
+_TALL = 520
+_PANEL = (236, 170)
+_PANELS_A_ROW = 3
+
+
+def study_figure(figure: Figure, theme: str = "page", *, linked: bool = True) -> dict[str, Any]:
+    """Return the chart of a study's figure; bars are the range of seeds. Without numbers an empty dict.
+
+    On a page, title and notes stand beside it. Where points are `linked`, they lead to the entries of this site.
+    """
+    if not figure.marks:
+        return {}
+    inside, _ = _without_far_controls(figure.marks)
+    marks = tuple(m if linked else replace(m, url="") for m in inside)
+    drawing = _DRAWINGS[figure.drawing](replace(figure, marks=marks), THEMES[theme])
+    title = "" if theme == "page" else f"{figure.number} · {figure.title}"
+    return styled(drawing, title, study_notes(figure), THEMES[theme])
+
+
+@lru_cache(maxsize=64)
+def study_svg(figure: Figure, *, linked: bool) -> str:
+    """Return the chart for a page, as SVG; nothing where there is no chart. The same figure is drawn once."""
+    spec = study_figure(figure, linked=linked)
+    return render_svg(spec) if spec else ""
+
+
+def study_notes(figure: Figure) -> list[str]:
+    """Return what a chart's points are, and which controls are far out: they would squeeze the others into a corner."""
+    if not figure.marks:
+        return []
+    inside, outside = _without_far_controls(figure.marks)
+    far = [f"Outside the frame: {', '.join(_far(mark, figure) for mark in outside)}"] if outside else []
+    return [f"{_seeds(inside)} · {figure.protocol}", *far]
+
+
+def _points(figure: Figure, colours: Theme) -> Drawing:
+    return scatter(figure.marks, *_scales(figure, WIDTH, _TALL), colours)
+
+
+def _lines(figure: Figure, colours: Theme) -> Drawing:
+    """Return the series as lines in one frame, each named at its end."""
+    x, y = _scales(figure, WIDTH, HEIGHT)
+    layers, rows = [], []
+    for path, (name, marks) in enumerate(figure.series.items()):
+        colour = (colours.point, colours.second)[path]
+        rows += rows_of(marks, path)
+        base = on(x.channel(), y.channel()).transform_filter(f"datum.path == {path}")
+        layers += [base.mark_line(color=colour, strokeWidth=2).encode(order="order:Q")]
+        layers += marked(base, colour, 30, links_of(marks))
+        end = base.transform_filter(f"datum.order == {len(marks) - 1}")
+        text = end.mark_text(align="right", dy=-14, color=colour, fontSize=FONT_SIZE + 1)
+        layers += [text.encode(text=alt.value(name))]
+    return alt.layer(*layers).properties(width=x.pixels, height=y.pixels), rows
+
+
+def _panels(figure: Figure, colours: Theme) -> Drawing:
+    """Return a frame for each series on common axes: its path, few values or its ends named, the others behind."""
+    x, y = _scales(figure, *_PANEL)
+    frames, rows = [], []
+    for path, (name, marks) in enumerate(figure.series.items()):
+        rows += rows_of(marks, path)
+        beside = f"{y.axis.name} ({y.axis.unit})" if path % _PANELS_A_ROW == 0 else None
+        below = f"{x.axis.name} ({x.axis.unit})" if path + _PANELS_A_ROW >= len(figure.series) else None
+        every = on(x.channel(title=below), y.channel(title=beside)).encode(order="order:Q")
+        base = every.transform_filter(f"datum.path == {path}")
+        layers = (
+            every.mark_line(color=colours.muted, opacity=0.25, strokeWidth=1.5).encode(detail="path:N"),
+            base.mark_line(color=colours.point, strokeWidth=1.5),
+            *marked(base, colours.point, 34, links_of(marks)),
+            base.transform_filter("datum.named")
+            .mark_text(dy=-11, color=colours.text, fontSize=FONT_SIZE - 1)
+            .encode(text="label:N"),
+        )
+        title = alt.TitleParams(name, anchor="start", frame="group", fontSize=FONT_SIZE + 1, color=colours.text)
+        frames.append(alt.layer(*layers).properties(width=x.pixels, height=y.pixels, title=title))
+    return alt.concat(*frames, columns=_PANELS_A_ROW), rows
+
+
+_DRAWINGS = {"points": _points, "lines": _lines, "panels": _panels}
+
+
+def _scales(figure: Figure, width: int, height: int) -> tuple[Scale, Scale]:
+    return (
+        Scale.around(figure.x, [m.x for m in figure.marks], width),
+        Scale.around(figure.y, [m.y for m in figure.marks], height),
+    )
+
+
+def _seeds(marks: Sequence[Mark]) -> str:
+    fewest, most = min(m.y.seeds for m in marks), max(m.y.seeds for m in marks)
+    if most == 1:
+        return "one seed"
+    return f"means over {most if fewest == most else f'{fewest} to {most}'} seeds · bars: range of seeds"
+
+
+def _far(mark: Mark, figure: Figure) -> str:
+    x, y = figure.x.written(mark.x.value), figure.y.written(mark.y.value)
+    return f"{short(mark.label)} ({figure.x.name} {x}, {figure.y.name} {y})"
+
+
+def _without_far_controls(marks: Sequence[Mark]) -> tuple[list[Mark], list[Mark]]:
+    """Return the marks to draw and the controls too far from them; all are drawn where there are only controls."""
+    others = [m for m in marks if not m.control]
+    if not others:
+        return list(marks), []
+    near = [True] * len(marks)
+    for side in ("x", "y"):
+        low, high = min(getattr(m, side).low for m in others), max(getattr(m, side).high for m in others)
+        room = (high - low) / 2
+        near = [n and low - room <= getattr(m, side).value <= high + room for n, m in zip(near, marks, strict=True)]
+    return (
+        [m for m, close in zip(marks, near, strict=True) if close],
+        [m for m, close in zip(marks, near, strict=True) if not close],
+    )
