@@ -29,6 +29,7 @@ from evaluator.results import ShardSpec
 from evaluator.seeding import ExampleNoise, Purpose
 from evaluator.stages import device_name, library_versions, measure
 from evaluator.types import Split
+from tests.benchmarks import training
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,6 +57,8 @@ def bars(points: int) -> list[Bar]:
             lambda: _bare_passes(model, digits, points), lambda a, b: True),
         Bar("autoattack_digits_vs_pyautoattack", 2.0, lambda: _autoattack(model, digits, points),
             lambda: _reference(model, digits, points), lambda a, b: a == b),
+        Bar("training_vs_plain_loop", 1.0, training.by_recipe, training.by_plain_loop,
+            lambda a, b: bool(torch.allclose(torch.tensor(a), torch.tensor(b), rtol=0.01))),
     ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from evaluator.checkpoints import load_model, open_checkpoint
 from evaluator.exceptions import InvalidRequest
+from tests.benchmarks import training
 from tests.trainers.recipes_for_tests import tiny
 from trainers import loop
 from trainers.after_step import AFTER_STEP
@@ -304,6 +305,10 @@ def test_seeds_differ_and_one_seed_repeats_itself(tmp_path: Path) -> None:
     )
     assert all(torch.equal(tensor, again[name]) for name, tensor in one.items())
     assert any(not torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+def test_the_losses_are_those_of_the_loop_that_anybody_would_write() -> None:
+    assert training.by_recipe() == pytest.approx(training.by_plain_loop(torch.channels_last), abs=1e-5)
 
 
 def test_no_global_generator_is_touched(tmp_path: Path) -> None:
