@@ -4,9 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -18,13 +17,11 @@ from evaluator.broker import WAKE_UPS
 from evaluator.checkpoints import open_checkpoint
 from evaluator.evaluation import evaluate
 from evaluator.protocol import SMOKE, EvaluationProtocol
-from evaluator.store import RunState, RunStore
+from evaluator.store import RunState
 from evaluator.work import network
 from fixtures.make_tiny import TINY
 from tests import servers
-
-ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_SECONDS = 120
+from tests.workers import PATIENCE_SECONDS, ROOT, Place
 
 SHORT = SMOKE.limited(4)
 LONG = replace(
@@ -35,28 +32,11 @@ LONG = replace(
 """Some 200 shards that keep one worker busy for about ten seconds: time for another to join, and to die."""
 
 
-class Place:
-    """Where a set of processes meets: stores, broker, and the variables that name them."""
+class Evaluation(Place):
+    """Where measuring workers meet."""
 
-    def __init__(self, folder: Path, queue_url: str) -> None:
-        self.folder = folder
-        self.variables = {
-            "RUN_STORE_URL": f"sqlite:///{folder / 'runs.sqlite3'}",
-            "QUEUE_URL": queue_url,
-            "ARTIFACTS_URL": str(folder / "artifacts"),
-            "LEASE_SECONDS": "60",
-            "EVALUATION_DEVICE": "cpu",
-            "OMP_NUM_THREADS": "1",
-        }
-        self.store = RunStore(self.variables["RUN_STORE_URL"])
-        self.store.create_tables()
-
-    def python(self, code: str) -> str:
-        """Run `code` in a process of its own and return what it prints."""
-        command = [sys.executable, "-c", f"from uuid import UUID; from evaluator import worker; {code}"]
-        return subprocess.run(
-            command, cwd=ROOT, env=os.environ | self.variables, check=True, stdout=subprocess.PIPE, text=True
-        ).stdout
+    application = "evaluator.worker"
+    queue = "evaluation"
 
     def create(self, protocol: EvaluationProtocol) -> UUID:
         run_id = uuid4()
@@ -65,35 +45,6 @@ class Place:
 
     def nudge(self, run_id: UUID) -> None:
         self.python(f"worker.nudge(UUID('{run_id}'))")
-
-    def waiting(self, queue: str) -> int:
-        """Return how many messages wait in `queue`."""
-        code = f"worker.app.connection_for_read().channel().queue_declare({queue!r}).message_count"
-        return int(self.python(f"print({code})"))
-
-    @contextmanager
-    def worker(self, name: str) -> Iterator[subprocess.Popen[bytes]]:
-        command = [sys.executable, "-m", "celery", "-A", "evaluator.worker", "worker", "-P", "prefork", "-c", "1"]
-        command += ["-Q", "evaluation", "-n", f"{name}@%h", "--loglevel", "INFO"]
-        with (self.folder / f"{name}.log").open("wb") as log:
-            worker = subprocess.Popen(command, cwd=ROOT, env=os.environ | self.variables, stdout=log, stderr=log)
-        try:
-            self.until(lambda: "ready." in self.log(name))
-            yield worker
-        finally:
-            if worker.poll() is None:
-                worker.kill()
-            worker.wait()
-
-    def log(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text()
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not condition():
-            logs = "\n".join(path.read_text() for path in self.folder.glob("*.log"))
-            assert time.monotonic() < deadline, logs
-            time.sleep(0.05)
 
     def until_complete(self, run_id: UUID) -> None:
         self.until(lambda: self.store.run(run_id).state.ended)
@@ -104,8 +55,8 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Place]:
-    place = Place(tmp_path, f"sqla+sqlite:///{tmp_path / 'broker.sqlite3'}")
+def place(tmp_path: Path) -> Iterator[Evaluation]:
+    place = Evaluation(tmp_path, f"sqla+sqlite:///{tmp_path / 'broker.sqlite3'}")
     yield place
     place.store.close()
 
@@ -113,7 +64,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 @pytest.mark.parametrize("broker", ["sqlite", "redis"])
 def test_a_nudged_run_is_measured_announced_to_the_site_and_torch_stays_in_the_child(tmp_path, broker):
     with servers.redis() if broker == "redis" else nullcontext(f"sqla+sqlite:///{tmp_path / 'broker'}") as url:
-        place = Place(tmp_path, url)
+        place = Evaluation(tmp_path, url)
         run_id = place.create(SHORT)
         with place.worker("one") as worker:
             place.nudge(run_id)
@@ -148,7 +99,7 @@ def test_processes_that_open_an_embedded_broker_at_once_make_its_tables_once(pla
 
 
 def test_a_broker_that_is_away_is_an_operational_error_not_a_hang(tmp_path):
-    place = Place(tmp_path, "redis://127.0.0.1:1/0")
+    place = Evaluation(tmp_path, "redis://127.0.0.1:1/0")
     code = "exec('try:\\n worker.nudge(UUID(int=0))\\nexcept OperationalError:\\n print(1)')"
     assert place.python(f"from kombu.exceptions import OperationalError; {code}") == "1\n"
     place.store.close()
