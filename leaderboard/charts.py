@@ -192,22 +192,34 @@ def links_of(points: Sequence[Any]) -> dict[str, str]:
     return {"href": "url:N"} if any(p.url for p in points) else {}
 
 
+def named(rows: Sequence[dict[str, Any]], x: Scale, y: Scale, *, joined: bool) -> list[dict[str, Any]]:
+    """Return rows with the places of the labels that shall stand there, beside their line where they are `joined`."""
+    centers = [(x.pixel(row["x"]), y.pixels - y.pixel(row["y"])) for row in rows]
+    shown = [index for index, row in enumerate(rows) if row["named"] or not joined]
+    texts = [rows[index]["label"] for index in shown]
+    places = place_labels(texts, [centers[i] for i in shown], (x.pixels, y.pixels), centers if joined else ())
+    placed = [dict(row) for row in rows]
+    for index, place in zip(shown, places, strict=True):
+        row = placed[index]
+        ends = {"label_x": x.moved(row["x"], place.dx), "label_y": y.moved(row["y"], -place.dy)}
+        row |= {"align": place.align, "dx": place.dx, "dy": place.dy} | ends
+    return placed
+
+
+def labels(base: Any, colours: Theme, links: dict[str, str]) -> list[Any]:
+    """Return the layers of labels: each where it was placed, with a thin line to its point."""
+    placed = {name: alt.ExprRef(f"datum.{name}") for name in ("align", "dx", "dy")}
+    return [
+        base.mark_rule(color=colours.muted, opacity=0.6, strokeWidth=0.75).encode(x2="label_x", y2="label_y"),
+        base.mark_text(**placed, color=colours.text, fontSize=FONT_SIZE).encode(text="label:N", **links),
+    ]
+
+
 def scatter(points: Sequence[Any], x: Scale, y: Scale, colours: Theme) -> Drawing:
     """Return loose points with whiskers, each with its label."""
-    centers = [(x.pixel(p.x.value), y.pixels - y.pixel(p.y.value)) for p in points]
-    places = place_labels([short(p.label) for p in points], centers, (x.pixels, y.pixels))
-    rows = [
-        row
-        | {"align": place.align, "dx": place.dx, "dy": place.dy}
-        | {"label_x": x.moved(row["x"], place.dx), "label_y": y.moved(row["y"], -place.dy)}
-        for row, place in zip(rows_of(points), places, strict=True)
-    ]
     base, links = on(x.channel(), y.channel()), links_of(points)
-    placed = {name: alt.ExprRef(f"datum.{name}") for name in ("align", "dx", "dy")}
-    text = base.mark_text(**placed, color=colours.text, fontSize=FONT_SIZE).encode(text="label:N", **links)
-    leader = base.mark_rule(color=colours.muted, opacity=0.6, strokeWidth=0.75).encode(x2="label_x", y2="label_y")
-    chart = alt.layer(leader, *marked(base, colours.point, 70, links), text)
-    return chart.properties(width=x.pixels, height=y.pixels), rows
+    chart = alt.layer(*marked(base, colours.point, 70, links), *labels(base, colours, links))
+    return chart.properties(width=x.pixels, height=y.pixels), named(rows_of(points), x, y, joined=False)
 
 
 def short(label: str) -> str:

@@ -2,9 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 FONT_SIZE = 12
 _CHARACTER_WIDTH = 0.58 * FONT_SIZE
+
+_STEPS = 8
+"""A line is left free at so many points between two corners."""
 
 _Box = tuple[float, float, float, float]
 
@@ -24,12 +28,23 @@ _PLACES = (
 )  # fmt: skip
 
 
-def place_labels(labels: Sequence[str], centers: Sequence[tuple[float, float]], frame: tuple[int, int]) -> list[Place]:
+def place_labels(
+    labels: Sequence[str],
+    centers: Sequence[tuple[float, float]],
+    frame: tuple[int, int],
+    line: Sequence[tuple[float, float]] = (),
+) -> list[Place]:
     """Return the place of each label: the first of eight that covers least of what is already there.
 
-    `centers` are the points in pixels from the upper left corner of a `frame` of (width, height).
+    `centers` are the points in pixels from the upper left corner of a `frame` of (width, height), `line` the corners of
+    a line that is to be left free as well.
     """
-    taken: list[_Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in centers]
+    between = [
+        (x + step / _STEPS * (to_x - x), y + step / _STEPS * (to_y - y))
+        for (x, y), (to_x, to_y) in pairwise(line)
+        for step in range(_STEPS + 1)
+    ]
+    taken: list[_Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in (*centers, *between)]
     places = []
     for label, center in zip(labels, centers, strict=True):
         boxes = [(_box(label, center, place), place) for place in _PLACES]

@@ -14,8 +14,10 @@ from leaderboard.charts import (
     Drawing,
     Scale,
     Theme,
+    labels,
     links_of,
     marked,
+    named,
     on,
     render_svg,
     rows_of,
@@ -86,7 +88,7 @@ def _panels(figure: Figure, colours: Theme) -> Drawing:
     x, y = _scales(figure, *_PANEL)
     frames, rows = [], []
     for path, (name, marks) in enumerate(figure.series.items()):
-        rows += rows_of(marks, path)
+        rows += named(rows_of(marks, path), x, y, joined=True)
         beside = f"{y.axis.name} ({y.axis.unit})" if path % _PANELS_A_ROW == 0 else None
         below = f"{x.axis.name} ({x.axis.unit})" if path + _PANELS_A_ROW >= len(figure.series) else None
         every = on(x.channel(title=below), y.channel(title=beside)).encode(order="order:Q")
@@ -95,9 +97,7 @@ def _panels(figure: Figure, colours: Theme) -> Drawing:
             every.mark_line(color=colours.muted, opacity=0.25, strokeWidth=1.5).encode(detail="path:N"),
             base.mark_line(color=colours.point, strokeWidth=1.5),
             *marked(base, colours.point, 34, links_of(marks)),
-            base.transform_filter("datum.named")
-            .mark_text(dy=-11, color=colours.text, fontSize=FONT_SIZE - 1)
-            .encode(text="label:N"),
+            *labels(base.transform_filter("datum.named"), colours, links_of(marks)),
         )
         title = alt.TitleParams(name, anchor="start", frame="group", fontSize=FONT_SIZE + 1, color=colours.text)
         frames.append(alt.layer(*layers).properties(width=x.pixels, height=y.pixels, title=title))
