@@ -23,7 +23,7 @@ from trainers.settings import AttackSettings
 from trainers.sources import SOURCES, Batch, Source
 from trainers.state import Generators, OptimizerState, Stateful
 from trainers.steppers import STEPPERS, Closure, Stepper
-from trainers.training_loss import TrainingLoss, compile_network
+from trainers.training_loss import TrainingLoss
 
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "adam": Adam}
 """Every optimizer by the `kind` a recipe says; arguments are the parameters and the recipe's other settings."""
@@ -107,9 +107,7 @@ def assemble(recipe: Recipe, *, seed: int, device: torch.device, data_dir: Path 
         attach(part, optimizer)
         stateful[f"after step {number}"] = part
         outcome = part.outcome or outcome
-    loss = TrainingLoss(objective, model, head, precision=recipe.precision)
-    if recipe.compile:
-        compile_network(model, device)
+    loss = TrainingLoss(objective, model, head, recipe, device)
     processes = Processes.present()
     return Assembly(
         device=device,
