@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from evaluator.flatness.neighborhood import perturbed_tensors
 from evaluator.flatness.perturbation import perturbed
+from trainers.transfer import sent
 
 Closure = Callable[[], Tensor]
 """The loss, a scalar, of one attacked batch at whatever the weights are when it is called."""
@@ -104,7 +105,7 @@ class EntropySgd:
     @torch.no_grad()
     def _walk(self, weight: Tensor, start: Tensor, noise: torch.Generator) -> None:
         assert weight.grad is not None, "every parameter takes part in the loss"
-        diffusion = torch.randn(weight.shape, generator=noise).to(weight.device)
+        diffusion = sent(torch.randn(weight.shape, generator=noise), weight.device)
         pull = self.gamma * (weight - start)
         weight += math.sqrt(self.step_size) * self.noise * diffusion - self.step_size * (weight.grad + pull)
 

@@ -20,6 +20,7 @@ from evaluator.exceptions import InvalidRequest
 from evaluator.seeding import GeneratorNoise
 from tests.trainers.joint_training import RECIPES, without_statistics
 from tests.trainers.test_cli import SMALL
+from trainers import processes
 from trainers.assembly import assemble
 from trainers.loop import train
 from trainers.processes import Processes, SharedNoise
@@ -116,6 +117,13 @@ def test_the_noise_of_shares_is_the_noise_of_the_batch(count: int, examples: int
         shared, mine = SharedNoise(noise, one, examples), len(range(rank, examples, count))
         for drawn, whole in zip([shared.uniform((mine, 2, 3)), shared.normal((mine,))], expected, strict=True):
             assert torch.equal(drawn, whole[rank::count])
+
+
+def test_one_gpu_for_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "one")
+    monkeypatch.setattr(processes, "find_device", torch.device)
+    with pytest.raises(InvalidRequest, match="cuda:1 was named for several processes"), processes.joined("cuda:1"):
+        pytest.fail("joined")
 
 
 def test_a_batch_smaller_than_the_processes_is_refused() -> None:
