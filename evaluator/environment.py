@@ -8,7 +8,7 @@
 | `DATA_DIR` | `var/data` | folder of data sets that are not bundled |
 | `TRAINING_DIR` | `var/training` | folder of trainings, a folder each |
 | `EVALUATION_DEVICE` | `auto` | `auto`, `cpu`, `cuda` or `cuda:n` |
-| `LEASE_SECONDS` | `60` | how long a silent worker keeps its shard |
+| `LEASE_SECONDS` | `60` | how long a silent worker keeps its shard or training |
 
 It is not called `BROKER_URL`, because Celery's command line would take that for itself, before paths are resolved.
 Relative paths, also inside SQLite addresses, count from the repository's root, so that all processes agree.

@@ -11,12 +11,15 @@ def test_an_empty_environment_is_the_embedded_default_below_the_root():
     assert here.run_store_url == f"sqlite:///{ROOT}/var/runs.sqlite3"
     assert here.broker_url == f"sqla+sqlite:///{ROOT}/var/broker.sqlite3"
     assert here.artifacts_url == f"{ROOT}/var/artifacts"
-    assert (here.data_dir, here.device, here.lease_seconds) == (ROOT / "var/data", "auto", 60)
+    assert (here.data_dir, here.training_dir) == (ROOT / "var/data", ROOT / "var/training")
+    assert (here.device, here.lease_seconds) == ("auto", 60)
     assert (ROOT / "pyproject.toml").exists()
 
 
 def test_empty_values_count_as_unset():
-    names = ("RUN_STORE_URL", "QUEUE_URL", "ARTIFACTS_URL", "DATA_DIR", "EVALUATION_DEVICE", "LEASE_SECONDS")
+    names = (
+        "RUN_STORE_URL", "QUEUE_URL", "ARTIFACTS_URL", "DATA_DIR", "TRAINING_DIR", "EVALUATION_DEVICE", "LEASE_SECONDS",
+    )  # fmt: skip  # a list of words
     assert read_environment(dict.fromkeys(names, "")) == read_environment({})
 
 

@@ -15,7 +15,7 @@ from leaderboard.supervision import manage, supervise
 class Command(BaseCommand):
     """Serve the site and work for it until Ctrl-C."""
 
-    help = "Serve the site on this machine, with one evaluation worker and one site worker; Ctrl-C stops all."
+    help = "Serve the site on this machine, with a worker of each role; Ctrl-C stops all."
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
