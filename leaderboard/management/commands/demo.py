@@ -14,7 +14,7 @@ from rich.table import Table
 
 from evaluator.metrics import METRICS, Unit
 from evaluator.results import Measurement
-from leaderboard import api, charts, demo, selectors, services
+from leaderboard import api, charts, demo, references, report, selectors, services
 from leaderboard.models import State, Submission
 from leaderboard.statistics import rank_correlation
 from trainers.recipe import load_recipe
@@ -46,9 +46,9 @@ class Command(BaseCommand):
             with _progress(console, "epochs") as progress:
                 variants = demo.train(processes=processes, report=_Bars(progress, "train"))
             submissions = demo.submit(variants)
-            if demo.unfinished(submissions):
+            if references.unfinished(submissions):
                 self._evaluate(console, submissions, processes)
-        except demo.WorkersEnded as error:
+        except references.WorkersEnded as error:
             raise CommandError(str(error)) from error
         except KeyboardInterrupt:
             raise CommandError("interrupted; the same command goes on from here", returncode=130) from None
@@ -60,8 +60,8 @@ class Command(BaseCommand):
 
     def _evaluate(self, console: Console, submissions: list[Submission], processes: int) -> None:
         log = demo.FOLDER / "workers.log"
-        with _progress(console, "shards") as progress, demo.running_workers(processes, log) as workers:
-            demo.watch(submissions, workers, log, _Bars(progress, "evaluate"))
+        with _progress(console, "shards") as progress, references.running_workers(processes, log) as workers:
+            references.watch(submissions, workers, log, _Bars(progress, "evaluate"))
 
     def _show(self, console: Console, folder: Path) -> None:
         board = selectors.board(demo.PROTOCOL)
@@ -73,6 +73,8 @@ class Command(BaseCommand):
         console.print(_claim(board), highlight=False, soft_wrap=True)
         console.print(f"\nboard    {folder / 'board.json'}", highlight=False, soft_wrap=True)
         console.print(f"picture  {folder / 'rloss-flatness.png'} (and .svg)", highlight=False, soft_wrap=True)
+        *_, place = report.write(demo.STUDY, folder / "report")
+        console.print(place.replace("report: ", "report   "), highlight=False, soft_wrap=True)
         console.print("site     make serve, then http://127.0.0.1:8000/", highlight=False)
 
 
