@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 
+from evaluator.environment import read_environment
 from evaluator.protocol import find_protocol
 from leaderboard import references
 from leaderboard.analysis import STUDIES
@@ -32,13 +33,13 @@ VARIANTS = (
 """Recipes: what overfits robustly, what prevents it, and a control without adversary."""
 
 FOLDER = settings.BASE_DIR / "var" / "demo"
-"""Where trainings, logs, board and picture go."""
+"""Where log, board, picture and report go."""
 
 
 def train(*, processes: int, report: Report) -> list["TrainedVariant"]:
     """Train the demo's variants, each in a folder of its own; what was trained before is not trained again."""
     trainings = [(load_recipe(name), SEED) for name in VARIANTS]
-    return train_all(trainings, folder=FOLDER / "training", processes=processes, report=report)
+    return train_all(trainings, folder=read_environment().training_dir, processes=processes, report=report)
 
 
 def submit(variants: Iterable["TrainedVariant"]) -> list[Submission]:

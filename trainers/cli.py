@@ -159,10 +159,12 @@ def _train(arguments: argparse.Namespace, messages: Console, open_site: Callable
 
 
 def _protocol(name: str | None, recipe: Recipe) -> EvaluationProtocol | None:
-    """Return the named protocol, else the first that ranks the recipe's data set, if one does."""
+    """Return the named protocol, else the first that ranks the recipe's data set, by its attack's norm if one does."""
     if name is None:
         newest = (versions[-1] for versions in PROTOCOLS.values())
-        return next((one for one in newest if one.rankable and one.dataset == recipe.dataset), None)
+        ranking = [one for one in newest if one.rankable and one.dataset == recipe.dataset]
+        norm = None if recipe.attack.kind == "none" else recipe.attack.norm
+        return next((one for one in ranking if one.threat_model.norm == norm), next(iter(ranking), None))
     protocol = find_protocol(name)
     if protocol.dataset != recipe.dataset:
         raise InvalidRequest(

@@ -67,7 +67,7 @@ def test_a_reader_sorts_the_board_and_opens_an_entry(
 
     page.locator("figure svg a", has_text="entry 1").click()
     assert page.get_by_role("heading", level=1).inner_text() == "entry 1"
-    for name in ("About", "Protocols", "Reported"):
+    for name in ("Analysis", "About", "Protocols", "Reported"):
         page.get_by_role("navigation", name="Site").get_by_role("link", name=name).click()
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         page.go_back()

@@ -27,7 +27,7 @@ if __name__ == "__main__":
         "source.examples": '{"start": 0, "stop": 64}', "monitor.examples": '{"start": 400, "stop": 432}',
     }
     demo.FOLDER = Path(sys.argv[1])
-    demo.PROTOCOL = SMOKE
+    demo.PROTOCOL = demo.CURVE = SMOKE
     demo.VARIANTS = ("digits/at", "digits/trades", demo.CONTROL)
     demo.load_recipe = lambda name: override(load_recipe(name), small)
     call_command("demo", processes=2)
@@ -39,7 +39,7 @@ def test_a_demo_killed_while_it_evaluates_goes_on_and_ends_with_every_entry_once
 ) -> None:
     script = tmp_path / "small_demo.py"
     script.write_text(SCRIPT)
-    variables = variables | {"PYTHONPATH": str(ROOT)}
+    variables = variables | {"PYTHONPATH": str(ROOT), "TRAINING_DIR": str(tmp_path / "training")}
     command = [sys.executable, str(script), str(tmp_path / "demo"), "6"]
     printed = tmp_path / "printed"
     with printed.open("wb") as stream:
@@ -52,7 +52,7 @@ def test_a_demo_killed_while_it_evaluates_goes_on_and_ends_with_every_entry_once
         time.sleep(0.1)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    weights = {path: path.stat().st_mtime_ns for path in tmp_path.glob("demo/training/*/final.safetensors")}
+    weights = {path: path.stat().st_mtime_ns for path in tmp_path.glob("training/*/final.safetensors")}
     assert len(weights) == 3
 
     again = subprocess.run(

@@ -177,3 +177,14 @@ def test_without_a_site_nothing_can_be_submitted(capsys):
     with pytest.raises(SystemExit, match="2"):
         cli.main(["digits/at", "--submit"])
     assert "--submit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol"),
+    [("stutz2021/at", "cifar10-linf"), ("stutz2021/l2", "cifar10-l2"), ("stutz2021/clean", "cifar10-linf"),
+     ("digits/l2", "digits-linf")],
+)  # fmt: skip
+def test_the_protocol_that_is_not_named_is_that_of_data_set_and_norm(name, protocol):
+    found = cli._protocol(None, load_recipe(name))
+    assert found is not None
+    assert found.name == protocol
