@@ -37,7 +37,9 @@ RECIPES = {
     "mart": tiny("mart"),
     "adam": tiny("at", optimizer='{"kind": "adam", "learning_rate": 0.01}'),
     "all at once": tiny(
-        "awp", after_step='[{"kind": "clipping", "maximum": 0.2}, {"kind": "averaging", "decay": 0.9}]'
+        "awp",
+        objective='{"kind": "self-supervision", "weight": 2, "of": {"kind": "trades", "beta": 6}}',
+        after_step='[{"kind": "clipping", "maximum": 0.2}, {"kind": "averaging", "decay": 0.9}]',
     ),
 }
 
@@ -327,8 +329,9 @@ def test_no_global_generator_is_touched(tmp_path: Path) -> None:
 def test_the_best_snapshot_is_the_first_epoch_with_the_lowest_watched_value(tmp_path: Path) -> None:
     recipe = tiny("at-early-stopped", epochs="6", monitor__every="1")
     variant = train(recipe, seed=0, folder=tmp_path)
-    watched = [line["held_out"]["robust_loss"] for line in lines(variant)]
     assert variant.best is not None
+    assert recipe.monitor is not None
+    watched = [line["held_out"][recipe.monitor.criterion] for line in lines(variant)]
     epoch = open_checkpoint(variant.best).manifest.notes["epoch"]
     assert epoch == f"{watched.index(min(watched)) + 1} of 6"
     assert variant.checkpoint == variant.best
@@ -350,10 +353,11 @@ def test_recipes_that_differ_in_their_snapshot_share_one_training(
     assert (final.checkpoint, stopped.checkpoint) == (stopped.final, final.best)
 
 
-def test_trades_awp_averaging_clipping_and_augmentation_train_together(tmp_path: Path) -> None:
+def test_trades_awp_averaging_rotation_clipping_and_augmentation_train_together(tmp_path: Path) -> None:
     recipe = tiny(
         "trades",
         epochs="2",
+        objective='{"kind": "self-supervision", "weight": 4, "of": {"kind": "trades", "beta": 6}}',
         source=json.dumps(load_recipe("digits/augmentation").source.model_dump()),
         source__examples__stop="40",
         stepper='{"kind": "awp", "gamma": 0.01}',
@@ -365,6 +369,9 @@ def test_trades_awp_averaging_clipping_and_augmentation_train_together(tmp_path:
     assert state[f"model:{classifier}"].abs().max() <= 0.1
     assert average[classifier].abs().max() <= 0.1
     assert not torch.equal(state[f"model:{classifier}"], average[classifier])
+    assert not torch.equal(
+        state["head:weight"], assemble(recipe, seed=0, device=torch.device("cpu"), data_dir=None).loss.head.weight
+    )
     assert all(tensor.isfinite().all() for tensor in average.values())
 
 
