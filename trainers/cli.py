@@ -1,7 +1,7 @@
 """`python -m trainers RECIPE [key=value ...]`: train one variant here; the only module of this room that prints.
 
-There is no option to resume: the same call goes on where an interrupted one was last saved. Where there is a site,
-trainings can be queued for its workers instead.
+The same call goes on where an interrupted one was last saved. Where there is a site, trainings can be queued for its
+workers instead.
 
 Exit codes: 0 done · 1 a failure of ours · 2 the request is wrong, or its data are missing · 130 interrupted.
 """
@@ -22,7 +22,7 @@ from evaluator.exceptions import EvaluatorError, Fault, InvalidRequest
 from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
 from evaluator.store import Queued, TrainingOrder, TrainingStore
 from trainers.differences import listing, markdown
-from trainers.folder import training_folder
+from trainers.folder import Files, training_folder
 from trainers.recipe import Recipe, list_recipes, load_recipe
 
 if TYPE_CHECKING:
@@ -52,8 +52,9 @@ def parser(program: str, *, submits: bool) -> argparse.ArgumentParser:
     arguments.add_argument("--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:n")
     arguments.add_argument("--data-dir", type=Path, metavar="DIR", help="data sets not bundled (default: DATA_DIR)")
     arguments.add_argument(
-        "--folder", type=Path, metavar="DIR", help="of state, log and checkpoints (default: in var/training)"
+        "--folder", type=Path, metavar="DIR", help="of state, log and checkpoints (default: in TRAINING_DIR)"
     )
+    arguments.add_argument("--resume", action="store_true", help="go on, as any call does, but never begin anew")
     arguments.add_argument(
         "--save-every", type=int, default=10, metavar="N", help="epochs between saved states (default: 10)"
     )
@@ -129,6 +130,8 @@ def _train(arguments: argparse.Namespace, messages: Console, open_site: Callable
         raise InvalidRequest(f"--save-every counts epochs and is at least 1, got {arguments.save_every}")
     protocol = _protocol(arguments.protocol, recipe)
     folder = _folder(arguments, recipe)
+    if arguments.resume and not Files(folder).state.exists():
+        raise InvalidRequest(f"no training was saved in {folder}; leave out --resume to begin one")
     data_dir = arguments.data_dir or read_environment().data_dir
     site = open_site() if open_site is not None and arguments.submit else None
     if site is not None and protocol is None:

@@ -51,6 +51,16 @@ def test_a_variant_is_trained_and_the_command_that_measures_it_is_printed(folder
     assert shlex.split(said["measure"])[-3:] == [str(checkpoint), "--protocol", DIGITS_LINF.name]
 
 
+def test_resume_goes_on_and_never_begins_anew(tmp_path, capsys):
+    call = ["digits/at", *SMALL, "--device=cpu", "--folder", str(tmp_path / "training"), "--resume"]
+    assert cli.main(call) == 2
+    assert "no training was saved in" in capsys.readouterr().err
+    assert not (tmp_path / "training").exists()
+    assert cli.main(call[:-1]) == 0
+    assert cli.main(call) == 0
+    assert "nothing was trained" in capsys.readouterr().err
+
+
 def test_the_same_call_goes_on_after_an_interruption_and_trains_nothing_when_all_is_done(tmp_path, capsys, monkeypatch):
     call = ["digits/at", *SMALL, "--device=cpu", "--save-every=1"]
     assert cli.main([*call, "--folder", str(tmp_path / "straight")]) == 0
