@@ -27,7 +27,7 @@ from trainers.processes import Processes, SharedNoise
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESSES = 2
-DEADLINE_SECONDS = 180
+DEADLINE_SECONDS = 600
 
 
 def torchrun(*command: str) -> "subprocess.Popen[str]":
