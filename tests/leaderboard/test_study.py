@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from evaluator.exceptions import InvalidRequest
 from evaluator.protocol import find_protocol
@@ -71,3 +72,9 @@ def test_final_networks_are_measured_in_full_stopped_ones_for_the_table_and_snap
     assert len(by_protocol[DIGITS.curve]) == 3 * len(CURVES)
     best = [path for path, title, protocol in handed if (title, protocol.name) == ("AT, early stopped", "digits-demo")]
     assert best == [Path("best.safetensors")]
+
+
+@pytest.mark.parametrize("option", ["seeds", "processes"])
+def test_counts_that_are_none_are_refused_before_anything_happens(option):
+    with pytest.raises(CommandError, match=f"--{option} is a count of at least 1, got 0"):
+        call_command("study", **{option: 0})

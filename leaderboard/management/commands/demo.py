@@ -9,13 +9,13 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from evaluator.metrics import METRICS, Unit
 from evaluator.results import Measurement
 from leaderboard import api, charts, demo, references, report, selectors, services
 from leaderboard.models import State, Submission
+from leaderboard.progress import Each, bars
 from leaderboard.statistics import rank_correlation
 from trainers.recipe import load_recipe
 
@@ -43,8 +43,8 @@ class Command(BaseCommand):
         services.run_store()
         call_command("import_reference", verbosity=0)
         try:
-            with _progress(console, "epochs") as progress:
-                variants = demo.train(processes=processes, report=_Bars(progress, "train"))
+            with bars(console, "epochs", width=32) as progress:
+                variants = demo.train(processes=processes, report=Each(progress, "train"))
             submissions = demo.submit(variants)
             if references.unfinished(submissions):
                 self._evaluate(console, submissions, processes)
@@ -60,8 +60,8 @@ class Command(BaseCommand):
 
     def _evaluate(self, console: Console, submissions: list[Submission], processes: int) -> None:
         log = demo.FOLDER / "workers.log"
-        with _progress(console, "shards") as progress, references.running_workers(processes, log) as workers:
-            references.watch(submissions, workers, log, _Bars(progress, "evaluate"))
+        with bars(console, "shards", width=32) as progress, references.running_workers(processes, log) as workers:
+            references.watch(submissions, workers, log, Each(progress, "evaluate"))
 
     def _show(self, console: Console, folder: Path) -> None:
         board = selectors.board(demo.PROTOCOL)
@@ -76,27 +76,6 @@ class Command(BaseCommand):
         *_, place = report.write(demo.STUDY, folder / "report")
         console.print(place.replace("report: ", "report   "), highlight=False, soft_wrap=True)
         console.print("site     make serve, then http://127.0.0.1:8000/", highlight=False)
-
-
-class _Bars:
-    """One progress bar a variant, made when it is first heard of."""
-
-    def __init__(self, progress: Progress, verb: str) -> None:
-        self._progress = progress
-        self._verb = verb
-        self._bars: dict[str, Any] = {}
-
-    def __call__(self, title: str, done: int, total: int) -> None:
-        if title not in self._bars:
-            self._bars[title] = self._progress.add_task(f"{self._verb} {title}", total=total)
-        self._progress.update(self._bars[title], completed=done)
-
-
-def _progress(console: Console, unit: str) -> Progress:
-    return Progress(
-        TextColumn("{task.description:<32}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
-        TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(), console=console,
-    )  # fmt: skip  # one column of the display an argument
 
 
 def _table(board: selectors.Board) -> Table:

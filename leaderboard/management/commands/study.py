@@ -8,13 +8,13 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from evaluator.environment import read_environment
 from evaluator.exceptions import EvaluatorError
 from leaderboard import references, report, services
 from leaderboard.analysis import STUDIES
 from leaderboard.models import State, Submission
+from leaderboard.progress import Total, bars
 from leaderboard.study import FOLDER, Plan
 
 
@@ -35,6 +35,9 @@ class Command(BaseCommand):
 
     def handle(self, *, family: str, seeds: int, variants: list[str], processes: int, **options: Any) -> None:
         """Run the study."""
+        for name, value in (("--seeds", seeds), ("--processes", processes)):
+            if value < 1:
+                raise CommandError(f"{name} is a count of at least 1, got {value}")
         console = Console()
         study = STUDIES[family]
         folder = FOLDER / family
@@ -57,34 +60,13 @@ class Command(BaseCommand):
             console.print(line, highlight=False, soft_wrap=True)
 
     def _measured(self, console: Console, plan: Plan, folder: Path, processes: int) -> list[Submission]:
-        with _progress(console, "epochs") as progress:
+        with bars(console, "epochs", width=12) as progress:
             trained = plan.train(
-                folder=read_environment().training_dir, processes=processes, report=_Total(progress, "training")
+                folder=read_environment().training_dir, processes=processes, report=Total(progress, "training")
             )
         submissions = plan.submit(trained)
         if references.unfinished(submissions):
             log = folder / "workers.log"
-            with _progress(console, "shards") as progress, references.running_workers(processes, log) as workers:
-                references.watch(submissions, workers, log, _Total(progress, "evaluating"))
+            with bars(console, "shards", width=12) as progress, references.running_workers(processes, log) as workers:
+                references.watch(submissions, workers, log, Total(progress, "evaluating"))
         return submissions
-
-
-class _Total:
-    """One bar for everything that is heard of."""
-
-    def __init__(self, progress: Progress, verb: str) -> None:
-        self._progress = progress
-        self._bar = progress.add_task(verb, total=None)
-        self._seen: dict[str, tuple[int, int]] = {}
-
-    def __call__(self, title: str, done: int, total: int) -> None:
-        self._seen[title] = done, total
-        every_done, every_total = (sum(counts) for counts in zip(*self._seen.values(), strict=True))
-        self._progress.update(self._bar, completed=every_done, total=every_total)
-
-
-def _progress(console: Console, unit: str) -> Progress:
-    return Progress(
-        TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TextColumn(unit),
-        TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(), console=console,
-    )  # fmt: skip  # one column of the display an argument
