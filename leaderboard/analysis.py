@@ -95,15 +95,18 @@ class Reported:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that is published of a study; `curves` holds each recipe's checkpoints by epoch, `reported` the paper's rows.
+    """All that is published of a study; `reported` holds the paper's rows.
 
-    `variants` are recipes as their file has them, `swept` those with changed settings, each at the end of its training.
+    `variants` are recipes as their file has them, at the end of training. The cheap protocol measured `curves`, which
+    hold a recipe's checkpoints by epoch; `swept`, recipes with changed settings at the end of training; and `origins`,
+    the unchanged ones of these.
     """
 
     study: Study
     protocol: EvaluationProtocol
     variants: tuple[Variant, ...]
     swept: tuple[Variant, ...]
+    origins: Mapping[str, Variant]
     stopped: Mapping[str, Variant]
     curves: Mapping[str, Mapping[int, Variant]]
     reported: Mapping[int, Reported]
@@ -123,23 +126,26 @@ class Evidence:
         ended: dict[str, list[Measured]] = defaultdict(list)
         recipes = {}
         for one in final:
-            if (recipe := _stands_for(one)) and recipe.family == study.family:
+            recipe = _stands_for(one)
+            if recipe is not None and recipe.family == study.family and not recipe.changes:
                 recipes[recipe.name] = recipe
                 ended[recipe.name].append(one)
-        variants = [_over_seeds(recipes[name], group) for name, group in ended.items()]
         paths: dict[str, dict[int, list[Measured]]] = defaultdict(lambda: defaultdict(list))
         for one in curve:
             paths[one.recipe.name][one.epoch].append(one)
+        curves = {
+            name: {epoch: _over_seeds(path[epoch][0].recipe, path[epoch]) for epoch in sorted(path)}
+            for name, path in paths.items()
+        }
+        ends = {name: path[max(path)] for name, path in curves.items() if max(path) == path[max(path)].recipe.epochs}
         return cls(
             study,
             protocol,
-            variants=tuple(v for v in variants if not v.recipe.changes),
-            swept=tuple(v for v in variants if v.recipe.changes),
+            variants=tuple(_over_seeds(recipes[name], group) for name, group in ended.items()),
+            swept=tuple(end for end in ends.values() if end.recipe.changes),
+            origins={name: end for name, end in ends.items() if not end.recipe.changes},
             stopped={name: _over_seeds(group[0].recipe, group) for name, group in _by_recipe(stopped).items()},
-            curves={
-                name: {epoch: _over_seeds(path[epoch][0].recipe, path[epoch]) for epoch in sorted(path)}
-                for name, path in paths.items()
-            },
+            curves={name: path for name, path in curves.items() if len(path) > 1},
             reported=reported or {},
         )
 

@@ -133,20 +133,19 @@ def _sweeps(evidence: Evidence, x: str, y: str) -> Iterator[Mark]:
 
 def _swept(evidence: Evidence) -> dict[str, list[tuple[str, Variant]]]:
     """Return the variants by what was swept, in the order of its values; the unchanged variant is one of them."""
-    origins = {v.recipe.name: v for v in evidence.variants}
     groups: dict[tuple[str, tuple[str, ...]], list[Variant]] = defaultdict(list)
     for v in evidence.swept:
         name = v.recipe.name.split()[0]
-        if (origin := origins.get(name)) is not None:
+        if (origin := evidence.origins.get(name)) is not None:
             own, old = _leaves(v.recipe), _leaves(origin.recipe)
             if own.keys() == old.keys():
                 groups[name, tuple(path for path in own if own[path] != old[path])].append(v)
     found = {}
     for (name, paths), swept in groups.items():
-        valued = [([_leaves(v.recipe)[path] for path in paths], v) for v in (origins[name], *swept)]
+        valued = [([_leaves(v.recipe)[path] for path in paths], v) for v in (evidence.origins[name], *swept)]
         valued.sort(key=lambda one: [(isinstance(value, str), value) for value in one[0]])
         setting = ", ".join(".".join(path.split(".")[-1:]) for path in paths).replace("_", " ")
-        title = f"{origins[name].recipe.title}: {setting}"
+        title = f"{evidence.origins[name].recipe.title}: {setting}"
         found[title] = [(", ".join(_shown(value) for value in values), v) for values, v in valued]
     return found
 
@@ -215,7 +214,7 @@ _ALL = (
     Specification(
         "sweeps", "Fig. 6", "Swept settings",
         "One frame a setting, from value to value. The paper: what makes a method more robust also makes it flatter.",
-        "flatness_test", "robust_loss_test", "panels", _full, _sweeps, _swept_together,
+        "flatness_test", "robust_loss_test", "panels", _curve, _sweeps, _swept_together,
     ),
     Specification(
         "rloss-train-flatness", "Fig. 7a", "Robust loss on test against flatness on train",

@@ -19,7 +19,7 @@ from leaderboard.supervision import STOP_SECONDS, manage
 from trainers.fleet import Report
 
 _POLL_SECONDS = 0.3
-_PATIENCE = 10
+_PATIENCE = 30
 """How many times longer than it took to ask we wait before asking again: of hundreds of runs, asking takes a while."""
 
 

@@ -1,6 +1,7 @@
 """The study: all variants of a family with several seeds, measured as the paper's table and figures need them.
 
-Final checkpoints are measured in full, early-stopped ones by AutoAttack, snapshots on the way by a cheap protocol.
+Final checkpoints are measured in full, early-stopped ones by AutoAttack, snapshots on the way and swept settings by a
+cheap protocol.
 """
 
 from collections.abc import Sequence
@@ -60,18 +61,24 @@ class Plan:
         full, stopped, curve = (
             find_protocol(name) for name in (self.study.protocol, self.study.stopped, self.study.curve)
         )
+        followed = {f"{self.study.family}/{variant}" for variant in CURVES}
+        origins = {recipe.name.split()[0] for recipe in list_sweeps(self.study.family)}
         finals: list[Handed] = []
         best: list[Handed] = []
         on_the_way: list[Handed] = []
-        swept: list[Handed] = []
         for one in trained:
             title = one.recipe.label(one.seed)
-            (swept if one.recipe.changes else finals).append((one.checkpoint, title, full))
-            if one.best is not None and one.recipe.row is not None and not one.recipe.changes:
+            if one.recipe.changes:
+                on_the_way.append((one.checkpoint, title, curve))
+                continue
+            finals.append((one.checkpoint, title, full))
+            if one.best is not None and one.recipe.row is not None:
                 best.append((one.best, f"{title}, early stopped", stopped))
-            if one.seed == 0 and one.recipe.name in {f"{self.study.family}/{variant}" for variant in CURVES}:
-                on_the_way += [(path, f"{title}, {path.stem}", curve) for path in (*one.snapshots, one.final)]
-        return [*finals, *best, *on_the_way, *swept]
+            if one.seed == 0:
+                snapshots = one.snapshots if one.recipe.name in followed else ()
+                ends = (one.final,) if one.recipe.name in followed | origins else ()
+                on_the_way += [(path, f"{title}, {path.stem}", curve) for path in (*snapshots, *ends)]
+        return [*finals, *best, *on_the_way]
 
     def submit(self, trained: Sequence["TrainedVariant"]) -> list[Submission]:
         """Hand in all that is measured; what was handed in before is found again."""

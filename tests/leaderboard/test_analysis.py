@@ -36,7 +36,8 @@ def test_a_checkpoint_on_its_way_is_no_variant_unless_a_recipe_stops_there():
     stopped = measured("digits/at", 0.1, epoch=40)
     assert [v.recipe.name for v in evidence(final=[stopped]).variants] == ["digits/at-early-stopped"]
     assert evidence(final=[measured("digits/awp", 0.1, epoch=40)]).variants == ()
-    assert evidence(final=[measured("digits/awp stepper.gamma=0.02", 0.1, epoch=40)]).swept == ()
+    assert evidence(final=[measured("digits/awp stepper.gamma=0.02", 0.1)]).variants == ()
+    assert evidence(curve=[measured("digits/awp stepper.gamma=0.02", 0.1, epoch=40)]).swept == ()
 
 
 def test_the_end_of_a_training_is_the_plain_variant_whichever_recipe_its_manifest_names():
@@ -49,7 +50,7 @@ def test_other_families_are_left_out():
 
 
 def test_controls_are_told_from_variants_trained_against_the_adversary():
-    names = ("digits/at", "digits/clean", "digits/at attack.norm=L2 attack.epsilon=0.5")
+    names = ("digits/at", "digits/clean", "digits/l2")
     found = evidence(final=[measured(name, 0.1) for name in names])
     assert [v.recipe.name for v in found.defended] == ["digits/at"]
     assert found.is_control(load_recipe(names[2]))
@@ -118,7 +119,7 @@ def test_a_sweep_goes_through_its_variant_in_the_order_of_its_values():
     averaged = measured("""digits/weight-averaging after_step='[{"kind":"averaging","decay":0.98}]'""", 0.3)
     two = measured("digits/awp stepper.gamma=0.3 epochs=60", 0.9)
     origins = [measured("digits/awp", 0.3), measured("digits/weight-averaging", 0.1)]
-    figure = drawn("sweeps", final=[*reversed(swept), averaged, two, *origins])
+    figure = drawn("sweeps", curve=[*reversed(swept), averaged, two, *origins])
     assert {series: [m.label for m in marks] for series, marks in figure.series.items()} == {
         "AT-AWP: gamma": ["0.001", "0.005", "0.01", "0.05"],
         "AT + weight averaging: decay": ["0.98", "0.995"],

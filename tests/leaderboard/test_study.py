@@ -10,7 +10,7 @@ from evaluator.protocol import find_protocol
 from leaderboard.analysis import STUDIES
 from leaderboard.study import CURVES, Plan
 from trainers.loop import TrainedVariant
-from trainers.recipe import list_recipes, list_sweeps
+from trainers.recipe import list_recipes, list_sweeps, load_recipe
 
 DIGITS = STUDIES["digits"]
 
@@ -65,13 +65,22 @@ def test_final_networks_are_measured_in_full_stopped_ones_for_the_table_and_snap
         for name in (DIGITS.protocol, DIGITS.stopped, DIGITS.curve)
     }
     assert sum(map(len, by_protocol.values())) == len(handed)
-    assert by_protocol[DIGITS.protocol] == [recipe.label(seed) for recipe, seed in plan.trainings]
+    assert by_protocol[DIGITS.protocol] == [r.label(seed) for r, seed in plan.trainings if not r.changes]
     assert len(by_protocol[DIGITS.stopped]) == 19 * 2
     assert "AT (seed 1), early stopped" in by_protocol[DIGITS.stopped]
     assert by_protocol[DIGITS.curve][:3] == ["AT, epoch-0010", "AT, epoch-0020", "AT, final"]
-    assert len(by_protocol[DIGITS.curve]) == 3 * len(CURVES)
+    assert len(by_protocol[DIGITS.curve]) == 3 * len(CURVES) + len(list_sweeps("digits"))
     best = [path for path, title, protocol in handed if (title, protocol.name) == ("AT, early stopped", "digits-demo")]
     assert best == [Path("best.safetensors")]
+
+
+@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+def test_a_swept_setting_and_its_variant_as_it_is_are_measured_alike(study):
+    handed = Plan.of(study, seeds=1)
+    titles = {title for _, title, protocol in handed.handed_in(trained(handed)) if protocol.name == study.curve}
+    swept = list_sweeps(study.family)
+    assert {recipe.label(0) for recipe in swept} <= titles
+    assert {f"{load_recipe(recipe.name.split()[0]).title}, final" for recipe in swept} <= titles
 
 
 @pytest.mark.parametrize("option", ["seeds", "processes"])
