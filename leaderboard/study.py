@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from django.conf import settings
 
+from evaluator.environment import read_environment
 from evaluator.protocol import EvaluationProtocol, find_protocol
 from leaderboard import references
 from leaderboard.analysis import Study
@@ -54,7 +55,8 @@ class Plan:
 
     def train(self, *, folder: Path, processes: int, report: Report) -> list["TrainedVariant"]:
         """Train everything, each in a folder of its own; what was trained before is not trained again."""
-        return train_all(self.trainings, folder=folder, processes=processes, report=report)
+        device = read_environment().device
+        return train_all(self.trainings, folder=folder, processes=processes, report=report, device=device)
 
     def handed_in(self, trained: Sequence["TrainedVariant"]) -> list[Handed]:
         """Return what is measured of finished trainings, the numbers that most depends on first."""

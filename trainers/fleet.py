@@ -25,19 +25,21 @@ class _Job(NamedTuple):
     recipe: Recipe
     seed: int
     folder: Path
+    device: str
 
 
 def train_all(
-    trainings: Sequence[tuple[Recipe, int]], *, folder: Path, processes: int, report: Report
+    trainings: Sequence[tuple[Recipe, int]], *, folder: Path, processes: int, report: Report, device: str = "cpu"
 ) -> list["TrainedVariant"]:
     """Train recipes with seeds, one thread each and `processes` at a time, in folders below `folder`.
 
-    Recipes that differ only in the snapshot they choose share one training. Progress is in epochs, under the label of
-    recipe and seed. An error or an interruption stops all; the same call goes on from the last saved epochs.
+    They share the GPU that `device` names, or finds as `auto`. Recipes that differ only in the snapshot they choose
+    share one training. Progress is in epochs, under the label of recipe and seed. An error or an interruption stops all;
+    the same call goes on from the last saved epochs.
     """
     jobs: dict[tuple[str, int], _Job] = {}
     for recipe, seed in trainings:
-        jobs.setdefault((recipe.digest, seed), _Job(recipe, seed, training_folder(folder, recipe, seed)))
+        jobs.setdefault((recipe.digest, seed), _Job(recipe, seed, training_folder(folder, recipe, seed), device))
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_become_trainer) as pool:
         try:
@@ -65,9 +67,10 @@ def _become_trainer() -> None:
 
 
 def _train(job: _Job) -> "TrainedVariant":
+    from evaluator.devices import find_device
     from trainers.loop import train
 
-    return train(job.recipe, seed=job.seed, folder=job.folder)
+    return train(job.recipe, seed=job.seed, folder=job.folder, device=str(find_device(job.device)))
 
 
 def _epochs(folder: Path) -> int:
