@@ -34,7 +34,7 @@ def train_all(
     """Train recipes with seeds, one thread each and `processes` at a time, in folders below `folder`.
 
     They share the GPU that `device` names, or finds as `auto`. Recipes that differ only in the snapshot they choose
-    share one training. Progress is in epochs, under the label of recipe and seed. An error or an interruption stops all;
+    share one training. Progress is in epochs, under the label of recipe and seed. An error or an interruption ends all;
     the same call goes on from the last saved epochs.
     """
     jobs: dict[tuple[str, int], _Job] = {}
