@@ -178,7 +178,7 @@ def test_progress_counts_examples_and_names_workers(store, run_id):
 
 
 def test_a_silent_worker_loses_its_shard_to_the_next_attempt(store, run_id):
-    dead = claim(store, "dead", lease_seconds=0)
+    dead = claim(store, "dead", lease_seconds=-1)
     alive = claim(store, "alive")
     assert (alive.position, alive.attempt) == (dead.position, dead.attempt + 1)
     with pytest.raises(LostLease, match="refused"):
@@ -189,7 +189,7 @@ def test_a_silent_worker_loses_its_shard_to_the_next_attempt(store, run_id):
 
 
 def test_a_heartbeat_keeps_the_shard(store, run_id):
-    held = claim(store, lease_seconds=0)
+    held = claim(store, lease_seconds=-1)
     store.heartbeat(replace(held, lease_seconds=60))
     assert claim(store).position == held.position + 1
 
@@ -216,7 +216,7 @@ def test_a_poisonous_shard_fails_its_run_after_three_silent_workers_and_the_next
     younger = uuid4()
     store.create_run(younger, SMOKE, SHA)
     for attempt in range(1, MAX_FAILURES + 1):
-        held = claim(store, lease_seconds=0)
+        held = claim(store, lease_seconds=-1)
         assert (held.run_id, held.attempt) == (run_id, attempt)
     assert claim(store).run_id == younger
     run = store.run(run_id)
@@ -250,7 +250,7 @@ def test_what_no_retry_can_help_fails_the_run_at_once_with_the_sentence(store, r
 
 
 def test_a_failed_attempt_cannot_fail_its_successor(store, run_id):
-    dead = claim(store, lease_seconds=0)
+    dead = claim(store, lease_seconds=-1)
     claim(store)
     with pytest.raises(LostLease):
         store.fail(dead, InvalidCheckpoint("too late"))
@@ -293,11 +293,11 @@ def test_a_sweep_leaves_no_dead_lease_and_completes_what_is_done(store, run_id):
     cancelled, stuck, poisoned = others
     for other in others:
         store.create_run(other, SMOKE, SHA)
-    store.claim("dead", run_id=cancelled, lease_seconds=0)
+    store.claim("dead", run_id=cancelled, lease_seconds=-1)
     store.cancel(cancelled)
     for _ in range(MAX_FAILURES):
-        store.claim("dead", run_id=poisoned, lease_seconds=0)
-    store.claim("dead", run_id=stuck, lease_seconds=0)
+        store.claim("dead", run_id=poisoned, lease_seconds=-1)
+    store.claim("dead", run_id=stuck, lease_seconds=-1)
     assert store.sweep() == Sweep(expired=2, failed=(poisoned,), completed=(run_id,))
     assert sum(stage.shards_running for other in others for stage in store.progress(other)) == 0
     assert store.sweep() == Sweep(expired=0, failed=(), completed=())

@@ -103,7 +103,7 @@ def test_without_a_monitors_choice_the_best_snapshot_is_the_last(store):
 
 def test_a_silent_worker_loses_its_training_and_every_late_report_is_refused(store):
     store.queue([AT])
-    dead = store.claim("dead", lease_seconds=0)
+    dead = store.claim("dead", lease_seconds=-1)
     alive = store.claim("alive")
     assert alive.attempt == dead.attempt + 1
     for refused in (
@@ -124,7 +124,7 @@ def test_a_silent_worker_loses_its_training_and_every_late_report_is_refused(sto
 @pytest.mark.parametrize("keep", [TrainingStore.heartbeat, lambda store, claim: store.advance(claim, 1)])
 def test_a_heartbeat_and_an_epoch_keep_the_training(store, keep):
     store.queue([AT])
-    keep(store, replace(store.claim("worker", lease_seconds=0), lease_seconds=60))
+    keep(store, replace(store.claim("worker", lease_seconds=-1), lease_seconds=60))
     assert store.expire() == 0
     assert store.claim("another") is None
 
@@ -133,7 +133,7 @@ def test_three_attempts_that_come_no_further_end_a_training_and_others_go_on(sto
     store.queue([AT])
     store.queue([AWP])
     for attempt in range(1, MAX_FAILURES + 1):
-        claim = store.claim("dying", lease_seconds=0)
+        claim = store.claim("dying", lease_seconds=-1)
         assert (claim.digest, claim.attempt) == (AT.digest, attempt)
     assert store.claim("alive").digest == AWP.digest
     failed, _ = store.trainings()
@@ -187,7 +187,7 @@ def test_a_busy_folder_is_tried_again(store):
 
 def test_expiry_without_a_claim_queues_again_what_the_dead_held(store):
     store.queue([AT])
-    store.claim("dead", lease_seconds=0)
+    store.claim("dead", lease_seconds=-1)
     assert store.expire() == 1
     assert store.expire() == 0
     assert record(store).state is ShardState.QUEUED

@@ -135,7 +135,7 @@ def test_the_sweep_wakes_training_workers_for_what_the_dead_held_and_only_then(
     held = store.claim("alive")
     assert swept() == 0
     store.release(held)
-    store.claim("dead", lease_seconds=0)
+    store.claim("dead", lease_seconds=-1)
     assert swept() == 1
     assert store.trainings()[0].state is ShardState.QUEUED
 
