@@ -120,9 +120,9 @@ REGISTRIES = {
 }
 
 
-def killed_in(recipe: Recipe, folder: Path, fatal: int) -> None:
+def killed_in(recipe: Recipe, folder: Path, fatal: int, threads: int) -> None:
     """Train, and die without a word after a number of forward passes: in the middle of a step, maybe of an attack."""
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
 
     def forward(_module: Any, _inputs: Any) -> None:
         nonlocal fatal
@@ -158,7 +158,7 @@ def test_a_training_killed_at_any_step_ends_bit_for_bit_like_an_undisturbed_one(
     straight = train(recipe, seed=3, folder=tmp_path / "straight")
     hook.remove()
     fatal = random.randrange(1, passes)
-    process = server.Process(target=killed_in, args=(recipe, tmp_path / "killed", fatal))
+    process = server.Process(target=killed_in, args=(recipe, tmp_path / "killed", fatal, torch.get_num_threads()))
     process.start()
     process.join()
     assert process.exitcode == -signal.SIGKILL
