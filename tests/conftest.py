@@ -2,4 +2,4 @@
 
 import os
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, here and in all processes started from here
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, here and in processes started from here
