@@ -30,7 +30,7 @@ VARIANTS = (
     "digits/weight-averaging",
     CONTROL,
 )
-"""Recipes: what overfits robustly, what prevents it, and a control without adversary."""
+"""Recipes: plain adversarial training, what makes its minima flatter, and a control without adversary."""
 
 FOLDER = settings.BASE_DIR / "var" / "demo"
 """Where log, board, picture and report go."""
