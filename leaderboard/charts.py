@@ -23,7 +23,7 @@ WIDTH, HEIGHT = 860, 400
 _WIDE = 400
 """More pixels than this take many ticks."""
 _LONGEST_LABEL = 26
-_FARTHEST = 4
+_FARTHEST = 3
 _FEW = 6
 """Up to so many values of a path are all named."""
 _ROWS = "rows"
