@@ -225,24 +225,35 @@ STUTZ2021_CIFAR10 = replace(
 # protocol: an early-stopped error is compared with the final one, and a curve ends near the final numbers.
 _NO_EXAMPLES = Examples(test=0, train=0)
 
-STUTZ2021_CURVE = replace(
-    STUTZ2021_CIFAR10,
-    name="stutz2021-curve",
-    robust_loss=replace(_paper_pgd, restarts=3),
-    robust_loss_examples=Examples(test=500, train=500),
-    autoattack_examples=_NO_EXAMPLES,
-    flatness_examples=Examples(test=500, train=500),
-    rankable=False,
-)
 
-STUTZ2021_STOPPED = replace(
-    STUTZ2021_CIFAR10,
-    name="stutz2021-stopped",
-    robust_loss_examples=_NO_EXAMPLES,
-    autoattack_examples=Examples(test=1000, train=0),
-    flatness_examples=_NO_EXAMPLES,
-    rankable=False,
-)
+def _curve_of(full: EvaluationProtocol, name: str, examples: Examples) -> EvaluationProtocol:
+    """Return the part of `full` that follows a training: robust loss by 3 restarts, and flatness, on `examples`."""
+    return replace(
+        full,
+        name=name,
+        robust_loss=replace(full.robust_loss, restarts=3),
+        robust_loss_examples=examples,
+        autoattack_examples=_NO_EXAMPLES,
+        flatness_examples=examples,
+        rankable=False,
+    )
+
+
+def _stopped_of(full: EvaluationProtocol, name: str) -> EvaluationProtocol:
+    """Return the part of `full` that early-stopped networks need: clean, and AutoAttack on the same test examples."""
+    return replace(
+        full,
+        name=name,
+        robust_loss_examples=_NO_EXAMPLES,
+        autoattack_examples=replace(full.autoattack_examples, train=0),
+        flatness_examples=_NO_EXAMPLES,
+        rankable=False,
+    )
+
+
+STUTZ2021_CURVE = _curve_of(STUTZ2021_CIFAR10, "stutz2021-curve", Examples(test=500, train=500))
+
+STUTZ2021_STOPPED = _stopped_of(STUTZ2021_CIFAR10, "stutz2021-stopped")
 
 # Radius, budget and counts of digits: docs/decisions/0005-digits-protocol.md holds the measurements behind them.
 _digits_pgd = PgdSettings(steps=20, step_size=0.03, restarts=10)
@@ -270,24 +281,9 @@ DIGITS_DEMO = replace(
     flatness_examples=Examples(test=400, train=100),
 )
 
-DIGITS_CURVE = replace(
-    DIGITS_DEMO,
-    name="digits-curve",
-    robust_loss=replace(_digits_pgd, restarts=3),
-    robust_loss_examples=Examples(test=200, train=100),
-    autoattack_examples=_NO_EXAMPLES,
-    flatness_examples=Examples(test=200, train=100),
-    rankable=False,
-)
+DIGITS_CURVE = _curve_of(DIGITS_DEMO, "digits-curve", Examples(test=200, train=100))
 
-DIGITS_STOPPED = replace(
-    DIGITS_DEMO,
-    name="digits-stopped",
-    robust_loss_examples=_NO_EXAMPLES,
-    autoattack_examples=Examples(test=160, train=0),
-    flatness_examples=_NO_EXAMPLES,
-    rankable=False,
-)
+DIGITS_STOPPED = _stopped_of(DIGITS_DEMO, "digits-stopped")
 
 _smoke_pgd = PgdSettings(steps=3, step_size=0.06, restarts=2)
 
