@@ -164,8 +164,7 @@ def _leaves(recipe: Recipe) -> dict[str, Any]:
         else:
             yield place.removeprefix("."), value
 
-    words = {"name", "title", "note", "row", "checkpoint"}
-    return dict(flat(recipe.model_dump(mode="json", exclude=words), ""))
+    return dict(flat(recipe.training, ""))
 
 
 def _swept_together(evidence: Evidence, x: str, y: str) -> str:

@@ -103,8 +103,12 @@ class Recipe(Settings):
 
         Words do not, and neither does `checkpoint`: recipes that differ in it alone share one training.
         """
-        settings = self.model_dump(mode="json", exclude=set(_NOT_OF_THE_TRAINING))
-        return hashlib.sha256(json.dumps(settings, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.training, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """All settings that decide the weights on the way, as JSON has them."""
+        return self.model_dump(mode="json", exclude=set(_NOT_OF_THE_TRAINING))
 
 
 def list_recipes(family: str | None = None) -> tuple[Recipe, ...]:
