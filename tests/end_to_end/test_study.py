@@ -1,14 +1,9 @@
 """The study as a process: real trainings, real workers, a report; killed with -9, it goes on where it was."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-DEADLINE_SECONDS = 300
+from tests.end_to_end.killed import killed_and_started_again
 
 SCRIPT = """
 import sys
@@ -73,28 +68,12 @@ def test_a_study_killed_while_it_evaluates_goes_on_and_ends_with_its_report(
 ) -> None:
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "digits.toml").write_text(RECIPES)
-    script = tmp_path / "small_study.py"
-    script.write_text(SCRIPT)
-    variables = variables | {"PYTHONPATH": str(ROOT), "TRAINING_DIR": str(tmp_path / "training")}
-    command = [sys.executable, str(script), str(tmp_path)]
-    printed, log = tmp_path / "printed", tmp_path / "study/digits/workers.log"
-    with printed.open("wb") as stream:
-        first = subprocess.Popen(command, cwd=tmp_path, env=variables, stdout=stream, stderr=stream)
-    until = time.monotonic() + DEADLINE_SECONDS
-    while not (log.exists() and b"attempt 1" in log.read_bytes()):
-        assert first.poll() is None, printed.read_text()
-        assert time.monotonic() < until, "no worker began to measure"
-        time.sleep(0.1)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    weights = {path: path.stat().st_mtime_ns for path in tmp_path.glob("training/*/final.safetensors")}
-    assert len(weights) == 5  # two variants with two seeds each, and one swept setting
-
-    again = subprocess.run(
-        command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=DEADLINE_SECONDS, check=False
-    )
-    assert again.returncode == 0, again.stdout + again.stderr
-    assert {path: path.stat().st_mtime_ns for path in weights} == weights, "a finished training was done again"
+    printed = killed_and_started_again(
+        SCRIPT, str(tmp_path),
+        log=tmp_path / "study/digits/workers.log",
+        trainings=5,  # two variants with two seeds each, and one swept setting
+        folder=tmp_path, variables=variables,
+    )  # fmt: skip  # the command, then what is expected of it
     report = tmp_path / "study/digits/report"
     numbers = json.loads((report / "numbers.json").read_text())
     assert numbers["variants"] == {
@@ -102,4 +81,4 @@ def test_a_study_killed_while_it_evaluates_goes_on_and_ends_with_its_report(
     }  # fmt: skip
     assert "TRADES" in (report / "table-1.csv").read_text()
     assert "http" not in (report / "index.html").read_text().replace("http://www.w3.org", "")
-    assert "report:" in again.stdout
+    assert "report:" in printed
