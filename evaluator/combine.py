@@ -77,6 +77,26 @@ def check(protocol: EvaluationProtocol, result: ShardResult) -> None:
             raise InvalidResult(f"{spec} reports values of {name} that are negative or not finite")
 
 
+def check_against_clean(attacked: ShardResult, clean: Sequence[ShardResult]) -> None:
+    """Check that no example withstands AutoAttack that is wrong without an attack, where it was measured so.
+
+    Raises:
+        InvalidResult: one does.
+    """
+    wrong = {
+        (result.spec.split, result.spec.start + i)
+        for result in clean
+        for i, (found, label) in enumerate(zip(result.values["prediction"], result.values["label"], strict=True))
+        if found != label
+    }
+    spec = attacked.spec
+    for i, outcome in enumerate(attacked.values["broken_by"], start=spec.start):
+        if outcome == "robust" and (spec.split, i) in wrong:
+            raise InvalidResult(
+                f"{spec} reports example {i} as robust, but it is misclassified without an attack; measure both again"
+            )
+
+
 def combine(
     protocol: EvaluationProtocol,
     results: Sequence[ShardResult],

@@ -1,4 +1,4 @@
-"""Evaluate a model in memory: all shards of a protocol, one after the other, in this process."""
+"""Evaluate a model in memory: all of a protocol, a piece after the other, in this process."""
 
 from collections.abc import Callable
 
@@ -7,13 +7,17 @@ from torch import nn
 
 from evaluator.combine import combine
 from evaluator.datasets import Dataset, load_dataset
-from evaluator.plan import plan
+from evaluator.metrics import StageName
+from evaluator.plan import Cost, cut, plan
 from evaluator.protocol import EvaluationProtocol, find_protocol
-from evaluator.results import EvaluationResult, ShardSpec
+from evaluator.results import EvaluationResult, ShardResult, ShardSpec
 from evaluator.stages import measure
 
 Progress = Callable[[ShardSpec, int, int], None]
-"""Told after each shard: the shard, how many are done, how many there are."""
+"""Told after each piece: the piece, and of all examples of all stages how many are done and how many there are."""
+
+_TARGET_SECONDS = 10.0
+"""How long a piece takes, and so how often progress is told."""
 
 
 def evaluate(
@@ -48,10 +52,18 @@ def evaluate(
     if device is None:
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     model.to(device)
-    shards = plan(protocol)
-    results = []
-    for done, spec in enumerate(shards, start=1):
-        results.append(measure(model, dataset, protocol, spec, device=device, batch_size=batch_size))
-        if progress is not None:
-            progress(spec, done, len(shards))
+    specs = plan(protocol)
+    total, done = sum(map(len, specs)), 0
+    results: list[ShardResult] = []
+    costs: dict[StageName, Cost] = {}
+    for uncut in specs:
+        rest: ShardSpec | None = uncut
+        while rest is not None:
+            spec, rest = cut(protocol, rest, last=costs.get(uncut.stage), target_seconds=_TARGET_SECONDS)
+            result = measure(model, dataset, protocol, spec, device=device, batch_size=batch_size)
+            results.append(result)
+            costs[spec.stage] = Cost(len(spec), result.seconds)
+            done += len(spec)
+            if progress is not None:
+                progress(spec, done, total)
     return combine(protocol, results, limit=limit)

@@ -1,37 +1,64 @@
-"""How a protocol is cut into shards (torch-free).
+"""What a run consists of, and how pieces are cut from it that take about as long as wanted (torch-free).
 
-Sizes bound what the death of a worker costs; no number depends on them.
+A worker cuts its next piece by what its last piece of the same stage cost it. No number depends on the cuts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import NamedTuple
 
 from evaluator.metrics import StageName
 from evaluator.protocol import EvaluationProtocol
 from evaluator.results import ShardSpec
 from evaluator.types import Split
 
-CLEAN_EXAMPLES = 5000
-ATTACKED_EXAMPLES = 100
+NEEDS: Mapping[StageName, StageName] = dict.fromkeys(
+    (StageName.ROBUST_LOSS, StageName.FLATNESS, StageName.AUTOATTACK), StageName.CLEAN
+)
+"""Which stage must be done before one begins: a network that fails on clean images shall cost no attack."""
+
+FIRST_EXAMPLES = 4
+"""The first piece, before anything is known of its cost. oneDNN's bits are the same for any batch of 4 or more."""
+
+GROWTH = 8
+"""How many times larger than the last one a piece may be, whatever that one's seconds promise."""
+
+
+class Cost(NamedTuple):
+    """What a piece was and took."""
+
+    examples: int
+    seconds: float
 
 
 def plan(protocol: EvaluationProtocol) -> tuple[ShardSpec, ...]:
-    """Return all shards of a run, in the order in which they are best claimed.
+    """Return each stage on each split, at each weight sample, uncut, in the order in which they are best claimed.
 
-    AutoAttack is cut at the protocol's own chunks, because its attacks draw by position within a chunk. A stage on 0
-    examples has no shards.
+    A stage on 0 examples is left out.
     """
     return tuple(spec for stage in StageName for split in Split for spec in _stage(protocol, stage, split))
 
 
+def cut(
+    protocol: EvaluationProtocol, spec: ShardSpec, *, last: Cost | None, target_seconds: float
+) -> tuple[ShardSpec, ShardSpec | None]:
+    """Return the piece of `spec` that should take `target_seconds`, and the rest, if there is one.
+
+    `last` is the cost of the last piece of the stage. AutoAttack is cut at the protocol's own chunks, because its
+    attacks draw by position within a chunk; everything else at multiples of 4 examples, and no piece is smaller.
+    """
+    grain = protocol.autoattack.chunk_size if spec.stage is StageName.AUTOATTACK else FIRST_EXAMPLES
+    size = grain
+    if last is not None:
+        by_cost = last.examples * target_seconds / max(last.seconds, 1e-9)
+        size = max(grain, int(min(by_cost, GROWTH * last.examples)) // grain * grain)
+    stop = spec.start + size
+    if stop + FIRST_EXAMPLES > spec.stop:
+        return spec, None
+    return replace(spec, stop=stop), replace(spec, start=stop)
+
+
 def _stage(protocol: EvaluationProtocol, stage: StageName, split: Split) -> Iterator[ShardSpec]:
-    count = protocol.count(stage, split)
-    sizes = {
-        StageName.CLEAN: CLEAN_EXAMPLES,
-        StageName.ROBUST_LOSS: ATTACKED_EXAMPLES,
-        StageName.FLATNESS: 10 * ATTACKED_EXAMPLES,
-        StageName.AUTOATTACK: protocol.autoattack.chunk_size,
-    }
-    size = sizes[stage]
-    for sample in range(protocol.flatness.samples) if stage is StageName.FLATNESS else (None,):
-        for start in range(0, count, size):
-            yield ShardSpec(stage, split, start, min(start + size, count), sample)
+    if count := protocol.count(stage, split):
+        for sample in range(protocol.flatness.samples) if stage is StageName.FLATNESS else (None,):
+            yield ShardSpec(stage, split, 0, count, sample)

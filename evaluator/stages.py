@@ -36,11 +36,12 @@ def measure(
     *,
     device: torch.device | str = "cpu",
     batch_size: int | None = None,
-    tick: Callable[[], None] | None = None,
+    tick: Callable[[], None] = lambda: None,
 ) -> ShardResult:
     """Measure the examples of `spec` on `model`, which lies on `device` and is left as it was.
 
-    `batch_size` bounds memory and changes no number; `tick` is called between batches, and what it raises goes through.
+    `batch_size` bounds memory and changes no number; `tick` is called between batches (of AutoAttack: between the
+    protocol's chunks), and what it raises goes through.
 
     Raises:
         InvalidCheckpoint: the model gives a logit that is not finite, or the wrong number of logits.
@@ -52,8 +53,7 @@ def measure(
 
     def batches() -> Iterator[_Batch]:
         for start in range(0, len(images), size):
-            if tick is not None:
-                tick()
+            tick()
             stop = min(start + size, len(images))
             yield range(spec.start + start, spec.start + stop), images[start:stop], labels[start:stop]
 
@@ -75,10 +75,7 @@ def measure(
                         spec.weight_sample * attack.restarts,
                     )  # fmt: skip
             case StageName.AUTOATTACK:
-                broken_by, warnings = first_broken_by(
-                    model, images, labels, threat_model=protocol.threat_model, settings=protocol.autoattack
-                )
-                values = {"broken_by": list(broken_by)}
+                values, warnings = _autoattacked(model, images, labels, protocol, tick)
     return ShardResult(
         spec=spec,
         values=values,
@@ -142,6 +139,23 @@ def _attacked(
         values["wrong_class_confidence"] += found.wrong_class_confidence.tolist()
         values["correct"] += found.correct.tolist()
     return values
+
+
+def _autoattacked(
+    model: nn.Module, images: Tensor, labels: Tensor, protocol: EvaluationProtocol, tick: Callable[[], None]
+) -> tuple[Values, tuple[str, ...]]:
+    settings = protocol.autoattack
+    broken_by: list[object] = []
+    warnings: list[str] = []
+    for start in range(0, len(images), settings.chunk_size):
+        tick()
+        chunk = slice(start, start + settings.chunk_size)
+        outcomes, said = first_broken_by(
+            model, images[chunk], labels[chunk], threat_model=protocol.threat_model, settings=settings
+        )
+        broken_by += outcomes
+        warnings += said
+    return {"broken_by": broken_by}, tuple(dict.fromkeys(warnings))
 
 
 def _check_logits(model: nn.Module, images: Tensor, dataset: Dataset) -> None:
