@@ -16,6 +16,8 @@ class EvaluatorError(Exception):
 
     fault = Fault.OURS
     retry_helps = False
+    log: str = ""
+    """The last lines that the process wrote in which it happened, where that was another one."""
 
 
 class InvalidRequest(EvaluatorError):
@@ -59,14 +61,44 @@ class ArtifactMissing(EvaluatorError):
     fault = Fault.OPERATOR
 
 
+class ArtifactsUnavailable(EvaluatorError):
+    """The folder or object store of the artifacts does not answer, forbids it, or is full."""
+
+    fault = Fault.OPERATOR
+    retry_helps = True
+
+
 class OutOfMemory(EvaluatorError):
     """A measurement does not fit into the device's memory, whatever the batch size."""
 
     fault = Fault.OPERATOR
 
 
+class ShardTimeout(EvaluatorError):
+    """A shard was not measured within its time limit: the device hangs, or is too slow for the limit."""
+
+    fault = Fault.OPERATOR
+    retry_helps = True
+
+
+class MeasuringDied(EvaluatorError):
+    """The process that measures ended without an answer: it crashed, or was killed."""
+
+    retry_helps = True
+
+
+class MeasuringFailed(EvaluatorError):
+    """The process that measures met an error that nobody foresaw."""
+
+    retry_helps = True
+
+
 class LostLease(EvaluatorError):
     """A worker reports on a shard that meanwhile belongs to another attempt; its report is refused."""
+
+
+class WorkerSilent(EvaluatorError):
+    """A worker did not renew its lease in time."""
 
 
 class StoreUnavailable(EvaluatorError):

@@ -5,7 +5,9 @@ from evaluator.store.records import (
     Claim,
     Event,
     HandIn,
+    Pause,
     Queued,
+    Role,
     RunRecord,
     RunState,
     ShardState,
@@ -14,17 +16,21 @@ from evaluator.store.records import (
     TrainingClaim,
     TrainingOrder,
     TrainingRecord,
+    WorkerRecord,
 )
 from evaluator.store.steps import MAX_FAILURES
 from evaluator.store.store import RunStore
 from evaluator.store.trainings import TrainingStore
+from evaluator.store.workers import WorkerRegister
 
 __all__ = [
     "MAX_FAILURES",
     "Claim",
     "Event",
     "HandIn",
+    "Pause",
     "Queued",
+    "Role",
     "RunReader",
     "RunRecord",
     "RunState",
@@ -36,4 +42,6 @@ __all__ = [
     "TrainingOrder",
     "TrainingRecord",
     "TrainingStore",
+    "WorkerRecord",
+    "WorkerRegister",
 ]

@@ -48,9 +48,11 @@ class RunReader(Store):
             return tuple(_progress(stage, shards[stage.stage, stage.split]) for stage in stages)
 
     @patient
-    def shard_results(self, run_id: UUID) -> tuple[ShardResult, ...]:
-        """Return the reports of all shards that are done, in plan order."""
+    def shard_results(self, run_id: UUID, *stages: StageName) -> tuple[ShardResult, ...]:
+        """Return the reports of the shards that are done, of `stages` or of all, in plan order."""
         query = select(ShardRow.result).filter_by(run_id=run_id, state=ShardState.DONE).order_by(ShardRow.position)
+        if stages:
+            query = query.where(ShardRow.stage.in_(stages))
         with self._reading() as session:
             return tuple(shard_from_json(text) for text in session.scalars(query) if text is not None)
 
@@ -66,7 +68,7 @@ class RunReader(Store):
         """Return the log of a run, oldest line first."""
         query = select(EventRow).filter_by(run_id=run_id).order_by(EventRow.id)
         with self._reading() as session:
-            return tuple(Event(_time(row.at), row.text) for row in session.scalars(query))
+            return tuple(Event(as_time(row.at), row.text) for row in session.scalars(query))
 
 
 def _record(row: RunRow) -> RunRecord:
@@ -77,11 +79,15 @@ def _record(row: RunRow) -> RunRecord:
         checkpoint_sha256=row.checkpoint_sha256,
         limit=row.limit,
         state=row.state,
-        created_at=_time(row.created_at),
+        created_at=as_time(row.created_at),
         started_at=_time_or_none(row.started_at),
         finished_at=_time_or_none(row.finished_at),
         error=row.error,
         fault=row.fault,
+        failure=row.failure,
+        log=row.log,
+        owner=row.owner,
+        priority=row.priority,
     )
 
 
@@ -105,9 +111,10 @@ def _progress(stage: StageRow, shards: list[ShardRow]) -> StageRecord:
     )
 
 
-def _time(seconds: float) -> datetime:
+def as_time(seconds: float) -> datetime:
+    """Return a time of the database."""
     return datetime.fromtimestamp(seconds, UTC)
 
 
 def _time_or_none(seconds: float | None) -> datetime | None:
-    return None if seconds is None else _time(seconds)
+    return None if seconds is None else as_time(seconds)

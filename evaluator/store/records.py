@@ -55,6 +55,12 @@ class RunRecord:
     finished_at: datetime | None
     error: str | None
     fault: Fault | None
+    failure: str | None
+    """The class of what made the run fail: the name of an exception."""
+    log: str | None
+    """The last lines that the last failed attempt wrote."""
+    owner: str
+    priority: int
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,8 @@ class Claim:
     run_id: UUID
     position: int
     attempt: int
+    failures: int
+    """How many attempts came to nothing before."""
     worker: str
     lease_seconds: float
     spec: ShardSpec
@@ -107,6 +115,39 @@ class Sweep:
     expired: int
     failed: tuple[UUID, ...]
     completed: tuple[UUID, ...]
+
+
+class Role(StrEnum):
+    """What a worker does."""
+
+    EVALUATION = "evaluation"
+    TRAINING = "training"
+
+
+@dataclass(frozen=True)
+class WorkerRecord:
+    """A worker as it was last seen. Times are the database's, in UTC."""
+
+    name: str
+    role: Role
+    device: str | None
+    """What people call its device; None before its first work."""
+    versions: dict[str, str]
+    started_at: datetime
+    seen_at: datetime
+    silent_seconds: float
+    draining: bool
+    busy_with: str | None
+    """The shard or training that it holds, in words."""
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Why, and since when, work of a role is not handed out."""
+
+    role: Role
+    since: datetime
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -136,6 +177,10 @@ class TrainingRecord:
     epochs: int
     epochs_done: int
     """The furthest that any attempt came."""
+    saved_epoch: int | None
+    """The epoch from which a worker on any host can go on; None when there is no such state."""
+    saved_sha256: str | None
+    """Where that state lies in the artifacts."""
     state: ShardState
     attempt: int
     worker: str | None
@@ -156,6 +201,9 @@ class TrainingClaim:
     worker: str
     lease_seconds: float
     recipe: str
+    saved_epoch: int | None
+    saved_sha256: str | None
+    """The state in the artifacts, and how many epochs it has behind it; None when there is none."""
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,11 @@ class RunRow(Row):
     finished_at: Mapped[float | None]
     error: Mapped[str | None] = mapped_column(Text)
     fault: Mapped[Fault | None]
-    result: Mapped[str | None] = mapped_column(Text)
+    failure: Mapped[str | None] = mapped_column(String(64))
+    log: Mapped[str | None] = mapped_column(Text)
+    owner: Mapped[str] = mapped_column(String(64), server_default="")
+    priority: Mapped[int] = mapped_column(server_default="0")
+    result: Mapped[str | None] = mapped_column(Text, deferred=True)
 
 
 class StageRow(Row):
@@ -71,11 +75,12 @@ class StageRow(Row):
     stage: Mapped[StageName] = mapped_column(primary_key=True)
     split: Mapped[Split] = mapped_column(primary_key=True)
     position: Mapped[int]
+    needs: Mapped[StageName | None]
     summary: Mapped[str | None] = mapped_column(Text)
 
 
 class ShardRow(Leased, Row):
-    """The claimable piece of a stage."""
+    """The claimable piece of a stage. `position` counts the examples before it, over all stages of the run."""
 
     __tablename__ = "shards"
     __table_args__ = (
@@ -93,6 +98,7 @@ class ShardRow(Leased, Row):
     start: Mapped[int]
     stop: Mapped[int]
     weight_sample: Mapped[int]
+    seconds: Mapped[float | None]
     result: Mapped[str | None] = mapped_column(Text, deferred=True)
 
 
@@ -118,6 +124,8 @@ class TrainingRow(Leased, Row):
     recipe: Mapped[str] = mapped_column(Text)
     epochs: Mapped[int]
     epochs_done: Mapped[int] = mapped_column(default=0)
+    saved_epoch: Mapped[int | None]
+    saved_sha256: Mapped[str | None] = mapped_column(String(64))
     queued_at: Mapped[float]
     fault: Mapped[Fault | None]
     final_sha256: Mapped[str | None] = mapped_column(String(64))
@@ -138,3 +146,27 @@ class HandInRow(Row):
     protocol_digest: Mapped[str] = mapped_column(String(64), primary_key=True)
     protocol: Mapped[str] = mapped_column(Text)
     title: Mapped[str] = mapped_column(Text)
+
+
+class WorkerRow(Row):
+    """A process that claims work, for as long as it is there."""
+
+    __tablename__ = "workers"
+
+    name: Mapped[str] = mapped_column(String(200), primary_key=True)
+    role: Mapped[str] = mapped_column(String(16))
+    device: Mapped[str | None] = mapped_column(String(200))
+    versions: Mapped[str] = mapped_column(Text)
+    started_at: Mapped[float]
+    seen_at: Mapped[float]
+    draining: Mapped[bool]
+
+
+class PauseRow(Row):
+    """A kind of work that is not handed out at present; the reason is for people."""
+
+    __tablename__ = "pauses"
+
+    role: Mapped[str] = mapped_column(String(16), primary_key=True)
+    since: Mapped[float]
+    reason: Mapped[str] = mapped_column(Text)

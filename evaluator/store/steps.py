@@ -7,12 +7,12 @@ for each other. Ending a run touches none of its shards: those of an ended run a
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CursorResult, Select, Update, and_, exists, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, CursorResult, Select, Update, and_, exists, func, select, update
+from sqlalchemy.orm import Session, aliased
 
-from evaluator.exceptions import EvaluatorError, Fault, InvalidResult, LostLease
-from evaluator.plan import plan
-from evaluator.protocol import EvaluationProtocol, to_json
+from evaluator.exceptions import EvaluatorError, Fault, InvalidResult, LostLease, WorkerSilent
+from evaluator.plan import NEEDS, Cost, cut, plan
+from evaluator.protocol import EvaluationProtocol
 from evaluator.results import ShardResult, ShardSpec, shard_from_json, shard_to_json
 from evaluator.store.engine import now
 from evaluator.store.records import ACTIVE, Claim, RunState, ShardState
@@ -26,15 +26,19 @@ class Failure(NamedTuple):
     """Why an attempt came to nothing, who has to act, and whether another attempt is in vain."""
 
     reason: str
+    kind: str
     fault: Fault
     final: bool
+    log: str = ""
 
 
 def failure_of(error: Exception) -> Failure:
     """Return what an error means for the attempt that met it: what is ours is tried again."""
+    kind = type(error).__name__
     if not isinstance(error, EvaluatorError):
-        return Failure(f"{type(error).__name__}: {error}", Fault.OURS, final=False)
-    return Failure(str(error), error.fault, final=error.fault is not Fault.OURS and not error.retry_helps)
+        return Failure(f"{kind}: {error}", kind, Fault.OURS, final=False)
+    final = error.fault is not Fault.OURS and not error.retry_helps
+    return Failure(str(error), kind, error.fault, final, error.log)
 
 
 def take(row: Leased, worker: str, lease_seconds: float) -> None:
@@ -53,10 +57,8 @@ def held(kind: type[Leased], attempt: int) -> ColumnElement[bool]:
 
 def silence(row: Leased) -> Failure:
     """Return why a lease expired."""
-    return Failure(
-        f"the worker {row.worker} fell silent: it was killed, ran out of memory or lost its connection",
-        Fault.OURS,
-        final=False,
+    return failure_of(
+        WorkerSilent(f"the worker {row.worker} fell silent: it was killed, ran out of memory or lost its connection")
     )
 
 
@@ -70,38 +72,34 @@ def fail_once(row: Leased, failure: Failure) -> bool:
     return ended
 
 
-def plan_run(
-    session: Session, run_id: UUID, protocol: EvaluationProtocol, checkpoint_sha256: str, limit: int | None
-) -> None:
-    """Add a queued run with all its stages and shards."""
+def plan_run(session: Session, run: RunRow, protocol: EvaluationProtocol) -> None:
+    """Add a queued run with all its stages, each of them uncut."""
     specs = plan(protocol)
-    run = RunRow(
-        id=run_id,
-        protocol=to_json(protocol),
-        protocol_digest=protocol.digest,
-        checkpoint_sha256=checkpoint_sha256,
-        limit=limit,
-        state=RunState.QUEUED,
-        created_at=now(),
-    )
     session.add(run)
     session.flush()
+    planned = {spec.stage for spec in specs}
     for position, (stage, split) in enumerate(dict.fromkeys((spec.stage, spec.split) for spec in specs)):
-        session.add(StageRow(run_id=run_id, stage=stage, split=split, position=position))
+        needs = NEEDS.get(stage) if NEEDS.get(stage) in planned else None
+        session.add(StageRow(run_id=run.id, stage=stage, split=split, position=position, needs=needs))
     session.flush()
-    for position, spec in enumerate(specs):
-        shard = ShardRow(
-            run_id=run_id,
-            position=position,
-            stage=spec.stage,
-            split=spec.split,
-            start=spec.start,
-            stop=spec.stop,
-            weight_sample=NO_SAMPLE if spec.weight_sample is None else spec.weight_sample,
-            state=ShardState.QUEUED,
-        )
-        session.add(shard)
-    note(session, run_id, f"queued: {protocol.label}, {len(specs)} shards")
+    position = 0
+    for spec in specs:
+        session.add(_shard(run.id, position, spec))
+        position += len(spec)
+    note(session, run.id, f"queued: {protocol.label}, {position} examples over all stages")
+
+
+def _shard(run_id: UUID, position: int, spec: ShardSpec) -> ShardRow:
+    return ShardRow(
+        run_id=run_id,
+        position=position,
+        stage=spec.stage,
+        split=spec.split,
+        start=spec.start,
+        stop=spec.stop,
+        weight_sample=NO_SAMPLE if spec.weight_sample is None else spec.weight_sample,
+        state=ShardState.QUEUED,
+    )
 
 
 def note(session: Session, run_id: UUID, line: str) -> None:
@@ -109,14 +107,57 @@ def note(session: Session, run_id: UUID, line: str) -> None:
     session.add(EventRow(run_id=run_id, at=now(), text=line))
 
 
-def shards(state: ShardState, run_id: UUID | None) -> Select[ShardRow]:
-    """Select the shards in `state` of runs that have not ended, oldest run first, and lock them."""
-    query = select(ShardRow).join(RunRow, RunRow.id == ShardRow.run_id)
-    query = query.where(ShardRow.state == state, RunRow.state.in_(ACTIVE))
+def runs_in_turn(run_id: UUID | None) -> Select[UUID]:
+    """Select the runs of which a shard can be claimed, in the order in which they are served.
+
+    High priority first; then those of the owner for whom the fewest shards are being measured; then the oldest.
+    """
+    busy = (
+        select(RunRow.owner, func.count().label("shards"))
+        .join(ShardRow, ShardRow.run_id == RunRow.id)
+        .where(ShardRow.state == ShardState.RUNNING, RunRow.state.in_(ACTIVE))
+        .group_by(RunRow.owner)
+        .subquery()
+    )
+    query = select(RunRow.id).outerjoin(busy, busy.c.owner == RunRow.owner).where(RunRow.state.in_(ACTIVE))
+    query = query.where(exists().where(ShardRow.run_id == RunRow.id, _claimable()))
     if run_id is not None:
-        query = query.where(ShardRow.run_id == run_id)
-    query = query.order_by(RunRow.created_at, RunRow.id, ShardRow.position)
-    return query.with_for_update(of=ShardRow, skip_locked=True)
+        query = query.where(RunRow.id == run_id)
+    return query.order_by(RunRow.priority.desc(), func.coalesce(busy.c.shards, 0), RunRow.created_at, RunRow.id)
+
+
+def next_shard(session: Session, run_id: UUID) -> ShardRow | None:
+    """Return the first shard of a run that can be claimed, locked, or None; what others hold is skipped."""
+    query = select(ShardRow).where(ShardRow.run_id == run_id, _claimable()).order_by(ShardRow.position).limit(1)
+    return session.scalars(query.with_for_update(skip_locked=True)).first()
+
+
+def _claimable() -> ColumnElement[bool]:
+    """Select shards that wait and whose stage needs no other that is undone."""
+    other = aliased(ShardRow)
+    blocked = (
+        exists()
+        .where(StageRow.run_id == ShardRow.run_id, StageRow.stage == ShardRow.stage, StageRow.split == ShardRow.split)
+        .where(other.run_id == ShardRow.run_id, other.stage == StageRow.needs, other.state != ShardState.DONE)
+        .correlate(ShardRow)
+    )
+    return and_(ShardRow.state == ShardState.QUEUED, ~blocked)
+
+
+def cut_to(session: Session, shard: ShardRow, protocol: EvaluationProtocol, worker: str, target_seconds: float) -> None:
+    """Shorten a waiting shard to what `worker` should need `target_seconds` for, and queue the rest of it."""
+    done = select(ShardRow.stop - ShardRow.start, ShardRow.seconds)
+    done = done.where(ShardRow.run_id == shard.run_id, ShardRow.stage == shard.stage, ShardRow.worker == worker)
+    done = done.where(ShardRow.state == ShardState.DONE, ShardRow.seconds.is_not(None))
+    last = session.execute(done.order_by(ShardRow.finished_at.desc()).limit(1)).first()
+    cost = None if last is None else Cost(last[0], last[1] or 0.0)
+    spec, rest = cut(protocol, spec_of(shard), last=cost, target_seconds=target_seconds)
+    position = shard.position + len(spec)
+    # A run that an older version planned may have that position already; then the shard stays whole.
+    if rest is None or session.get(ShardRow, (shard.run_id, position)) is not None:
+        return
+    shard.stop = spec.stop
+    session.add(_shard(shard.run_id, position, rest))
 
 
 def spec_of(shard: ShardRow) -> ShardSpec:
@@ -150,25 +191,32 @@ def set_state(session: Session, run_id: UUID, seen: tuple[RunState, ...], **valu
     return changed(session, update(RunRow).where(RunRow.id == run_id, RunRow.state.in_(seen)).values(**values))
 
 
-def end_failed(session: Session, run_id: UUID, reason: str, fault: Fault) -> None:
+def end_failed(session: Session, run_id: UUID, failure: Failure) -> None:
     """End a run as failed, unless it has ended already."""
-    reason = storable(reason)
-    if set_state(session, run_id, ACTIVE, state=RunState.FAILED, error=reason, fault=fault, finished_at=now()):
-        note(session, run_id, f"failed ({fault}): {reason}")
+    reason, fault = storable(failure.reason), failure.fault
+    values = {"error": reason, "fault": fault, "failure": failure.kind, "finished_at": now()}
+    if set_state(session, run_id, ACTIVE, state=RunState.FAILED, **values):
+        note(session, run_id, f"failed ({failure.kind}, {fault}): {reason}")
 
 
 def count_failure(session: Session, shard: ShardRow, failure: Failure) -> None:
     """Count an attempt that came to nothing: queue the shard again, or end its run."""
     ended = fail_once(shard, failure)
+    if failure.log:
+        set_state(session, shard.run_id, ACTIVE, log=storable(failure.log))
     note(session, shard.run_id, f"attempt {shard.attempt} of {spec_of(shard)} on {shard.worker} failed: {shard.error}")
     if ended:
         often = f"{spec_of(shard)} failed {shard.failures} times, the last time because {failure.reason}"
-        end_failed(session, shard.run_id, failure.reason if failure.final else often, failure.fault)
+        end_failed(session, shard.run_id, failure if failure.final else failure._replace(reason=often))
 
 
 def expire(session: Session, run_id: UUID | None) -> int:
     """Count as failed, and queue again, the shards whose workers fell silent; return how many there were."""
-    silent = session.scalars(shards(ShardState.RUNNING, run_id).where(ShardRow.lease_expires < now())).all()
+    query = select(ShardRow).join(RunRow, RunRow.id == ShardRow.run_id).where(RunRow.state.in_(ACTIVE))
+    query = query.where(ShardRow.state == ShardState.RUNNING, ShardRow.lease_expires < now())
+    if run_id is not None:
+        query = query.where(ShardRow.run_id == run_id)
+    silent = session.scalars(query.with_for_update(of=ShardRow, skip_locked=True)).all()
     for shard in silent:
         count_failure(session, shard, silence(shard))
     session.flush()
@@ -201,5 +249,5 @@ def changed(session: Session, statement: Update) -> bool:
 
 
 def storable(reason: str) -> str:
-    """PostgreSQL refuses NUL; nobody reads more than 2000 characters."""
-    return reason.replace("\x00", "\ufffd")[:2000]
+    """PostgreSQL refuses NUL; nobody reads more than 4000 characters."""
+    return reason.replace("\x00", "\ufffd")[:4000]

@@ -6,18 +6,23 @@ from uuid import UUID
 from sqlalchemy import exists, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from evaluator.combine import check, combine
-from evaluator.exceptions import Fault, InvalidRequest, InvalidResult
-from evaluator.protocol import EvaluationProtocol, from_json
+from evaluator.combine import check, check_against_clean, combine
+from evaluator.exceptions import InvalidRequest, InvalidResult
+from evaluator.metrics import StageName
+from evaluator.protocol import EvaluationProtocol, from_json, to_json
 from evaluator.results import EvaluationResult, ShardResult, evaluation_to_json
 from evaluator.store import steps
-from evaluator.store.engine import now, patient
+from evaluator.store.engine import add_missing_columns, now, patient
 from evaluator.store.reading import SUMMARY, RunReader
-from evaluator.store.records import ACTIVE, Claim, RunState, ShardState, Sweep
+from evaluator.store.records import ACTIVE, Claim, Role, RunState, ShardState, Sweep
 from evaluator.store.rows import Row, RunRow, ShardRow, StageRow
+from evaluator.store.workers import may_work
 
 _TABLES_LOCK = 5_261_204
 """Key of PostgreSQL's advisory lock while tables are made; any constant of ours."""
+
+_RUNS_TRIED = 16
+"""Of how many runs a shard is looked for, where other claims hold the first ones."""
 
 log = logging.getLogger(__name__)
 
@@ -27,17 +32,27 @@ class RunStore(RunReader):
 
     @patient
     def create_tables(self) -> None:
-        """Create what is missing; safe when several processes do it at once."""
+        """Create the tables and columns that are missing; safe when several processes do it at once."""
         with self.engine.begin() as connection:
             if self.engine.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _TABLES_LOCK})
             Row.metadata.create_all(connection)
+            add_missing_columns(connection, Row.metadata)
 
     @patient
     def create_run(
-        self, run_id: UUID, protocol: EvaluationProtocol, checkpoint_sha256: str, *, limit: int | None = None
+        self,
+        run_id: UUID,
+        protocol: EvaluationProtocol,
+        checkpoint_sha256: str,
+        *,
+        limit: int | None = None,
+        owner: str = "",
+        priority: int = 0,
     ) -> bool:
         """Plan a run and queue all its shards; return False when it exists already.
+
+        Workers serve runs of high `priority` first, and among equals the `owner` for whom they do least at the time.
 
         Raises:
             InvalidRequest: the run exists with another protocol, limit or checkpoint.
@@ -47,10 +62,21 @@ class RunStore(RunReader):
             with self._writing() as session:
                 known = session.get(RunRow, run_id)
                 if known is None:
-                    steps.plan_run(session, run_id, protocol, checkpoint_sha256, limit)
+                    run = RunRow(
+                        id=run_id,
+                        protocol=to_json(protocol),
+                        protocol_digest=protocol.digest,
+                        checkpoint_sha256=checkpoint_sha256,
+                        limit=limit,
+                        state=RunState.QUEUED,
+                        created_at=now(),
+                        owner=owner,
+                        priority=priority,
+                    )
+                    steps.plan_run(session, run, protocol)
                     return True
         except IntegrityError:  # another process created it since `get`
-            return self.create_run(run_id, protocol, checkpoint_sha256, limit=limit)
+            return self.create_run(run_id, protocol, checkpoint_sha256, limit=limit, owner=owner, priority=priority)
         if (known.protocol_digest, known.checkpoint_sha256) != (protocol.digest, checkpoint_sha256):
             raise InvalidRequest(
                 f"run {run_id} exists with protocol digest {known.protocol_digest} on checkpoint "
@@ -59,30 +85,57 @@ class RunStore(RunReader):
         return False
 
     @patient
-    def claim(self, worker: str, *, run_id: UUID | None = None, lease_seconds: float = 60.0) -> Claim | None:
-        """Return the next shard for `worker` (of the oldest run, in plan order), or None when none waits.
+    def claim(
+        self,
+        worker: str,
+        *,
+        run_id: UUID | None = None,
+        lease_seconds: float = 60.0,
+        target_seconds: float | None = None,
+    ) -> Claim | None:
+        """Return the next shard for `worker`, or None when there is none that it may have now (see `waits`).
 
-        Leases found expired are queued again first, so a dead worker's shard is taken over with the next attempt.
+        It is cut so that this worker should need `target_seconds` for it, judging by its last one of the stage; the
+        rest waits. Without a target it stays whole. Leases found expired are queued again first, so a dead worker's
+        shard is taken over with the next attempt.
         """
         with self._writing() as session:
+            if not may_work(session, Role.EVALUATION, worker):
+                return None
             steps.expire(session, run_id)
-            shard = session.scalars(steps.shards(ShardState.QUEUED, run_id).limit(1)).first()
+            in_turn = session.scalars(steps.runs_in_turn(run_id).limit(_RUNS_TRIED)).all()
+            found = (steps.next_shard(session, waiting) for waiting in in_turn)
+            shard = next((shard for shard in found if shard is not None), None)
             if shard is None:
                 return None
-            steps.take(shard, worker, lease_seconds)
-            if steps.set_state(session, shard.run_id, (RunState.QUEUED,), state=RunState.RUNNING, started_at=now()):
-                steps.note(session, shard.run_id, f"started by {worker}")
             run = session.get_one(RunRow, shard.run_id)
+            protocol = from_json(run.protocol)
+            if target_seconds is not None:
+                steps.cut_to(session, shard, protocol, worker, target_seconds)
+            steps.take(shard, worker, lease_seconds)
+            if steps.set_state(session, run.id, (RunState.QUEUED,), state=RunState.RUNNING, started_at=now()):
+                steps.note(session, run.id, f"started by {worker}")
             return Claim(
                 run_id=run.id,
                 position=shard.position,
                 attempt=shard.attempt,
+                failures=shard.failures,
                 worker=worker,
                 lease_seconds=lease_seconds,
                 spec=steps.spec_of(shard),
-                protocol=from_json(run.protocol),
+                protocol=protocol,
                 checkpoint_sha256=run.checkpoint_sha256,
             )
+
+    @patient
+    def waits(self, worker: str, *, run_id: UUID | None = None) -> bool:
+        """Whether `worker` should ask again soon: a shard waits, but needs another stage, or is being handed out."""
+        query = select(ShardRow.position).join(RunRow, RunRow.id == ShardRow.run_id)
+        query = query.where(ShardRow.state == ShardState.QUEUED, RunRow.state.in_(ACTIVE))
+        if run_id is not None:
+            query = query.where(RunRow.id == run_id)
+        with self._reading() as session:
+            return may_work(session, Role.EVALUATION, worker) and session.scalars(query.limit(1)).first() is not None
 
     @patient
     def heartbeat(self, claim: Claim) -> None:
@@ -108,8 +161,11 @@ class RunStore(RunReader):
             )
         check(claim.protocol, result)
         document = steps.document(result)
+        if result.spec.stage is StageName.AUTOATTACK:
+            check_against_clean(result, self.shard_results(claim.run_id, StageName.CLEAN))
+        done = {"state": ShardState.DONE, "result": document, "seconds": result.seconds, "finished_at": now()}
         with self._writing() as session:
-            steps.swap(session, claim, state=ShardState.DONE, result=document, lease_expires=None, finished_at=now())
+            steps.swap(session, claim, lease_expires=None, **done)
 
     @patient
     def release(self, claim: Claim) -> None:
@@ -134,6 +190,12 @@ class RunStore(RunReader):
             steps.count_failure(session, shard, steps.failure_of(error))
 
     @patient
+    def prioritise(self, run_id: UUID, priority: int) -> bool:
+        """Give a run that has not ended another priority; False when there is none."""
+        with self._writing() as session:
+            return steps.set_state(session, run_id, ACTIVE, priority=priority)
+
+    @patient
     def cancel(self, run_id: UUID) -> bool:
         """End a run that has not ended; its workers lose their leases. False when there was nothing to cancel."""
         with self._writing() as session:
@@ -152,7 +214,7 @@ class RunStore(RunReader):
             result = combine(run.protocol, reports, checkpoint_sha256=run.checkpoint_sha256, limit=run.limit)
         except Exception as error:  # whatever it is, a run that cannot be combined must not be tried for ever
             log.exception("run %s cannot be combined", run_id)
-            self._fail_run(run_id, f"the reports cannot be combined: {error}")
+            self._fail_run(run_id, steps.failure_of(InvalidResult(f"the reports cannot be combined: {error}")))
             return None
         return result if self._store_result(run_id, result) else None
 
@@ -182,9 +244,9 @@ class RunStore(RunReader):
             return not session.scalar(select(undone))
 
     @patient
-    def _fail_run(self, run_id: UUID, reason: str) -> None:
+    def _fail_run(self, run_id: UUID, failure: steps.Failure) -> None:
         with self._writing() as session:
-            steps.end_failed(session, run_id, reason, Fault.OURS)
+            steps.end_failed(session, run_id, failure)
 
     @patient
     def _store_result(self, run_id: UUID, result: EvaluationResult) -> bool:

@@ -7,12 +7,13 @@ from sqlalchemy import ColumnElement, Select, and_, case, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from evaluator.exceptions import LostLease
+from evaluator.exceptions import Fault, LostLease
 from evaluator.protocol import from_json, to_json
 from evaluator.store import steps
 from evaluator.store.engine import Store, now, patient
-from evaluator.store.records import HandIn, Queued, ShardState, TrainingClaim, TrainingOrder, TrainingRecord
+from evaluator.store.records import HandIn, Queued, Role, ShardState, TrainingClaim, TrainingOrder, TrainingRecord
 from evaluator.store.rows import HandInRow, TrainingRow
+from evaluator.store.workers import may_work
 
 _ORDER = (TrainingRow.queued_at, TrainingRow.seed, TrainingRow.name)
 
@@ -60,15 +61,26 @@ class TrainingStore(Store):
 
     @patient
     def claim(self, worker: str, *, lease_seconds: float = 60.0) -> TrainingClaim | None:
-        """Return the oldest waiting training for `worker`, or None; leases found expired are queued again first."""
+        """Return the oldest waiting training, or None if `worker` gets none; expired leases are queued again first."""
         with self._writing() as session:
+            if not may_work(session, Role.TRAINING, worker):
+                return None
             _expire(session)
             row = session.scalars(_locked(ShardState.QUEUED).limit(1)).first()
             if row is None:
                 return None
             steps.take(row, worker, lease_seconds)
             session.flush()
-            return TrainingClaim(row.digest, row.seed, row.attempt, worker, lease_seconds, row.recipe)
+            return TrainingClaim(
+                row.digest,
+                row.seed,
+                row.attempt,
+                worker,
+                lease_seconds,
+                row.recipe,
+                row.saved_epoch,
+                row.saved_sha256,
+            )
 
     @patient
     def heartbeat(self, claim: TrainingClaim) -> None:
@@ -93,8 +105,21 @@ class TrainingStore(Store):
             steps.changed(session, further.values(epochs_done=epoch, failures=0))
 
     @patient
+    def keep(self, claim: TrainingClaim, epoch: int, sha256: str) -> str | None:
+        """Record where in the artifacts the state after `epoch` epochs lies; return the address that it replaces.
+
+        Raises:
+            LostLease: as for `heartbeat`.
+        """
+        query = select(TrainingRow.saved_sha256).where(_is(claim)).with_for_update()
+        with self._writing() as session:
+            replaced = session.scalars(query).one()
+            _swap(session, claim, saved_epoch=epoch, saved_sha256=sha256)
+            return replaced
+
+    @patient
     def finish(self, claim: TrainingClaim, *, final_sha256: str, best_sha256: str | None) -> None:
-        """Record what the training yielded.
+        """Record what the training yielded; its state in the artifacts is forgotten.
 
         Raises:
             LostLease: as for `heartbeat`.
@@ -105,6 +130,8 @@ class TrainingStore(Store):
                 claim,
                 state=ShardState.DONE,
                 epochs_done=TrainingRow.epochs,
+                saved_epoch=None,
+                saved_sha256=None,
                 final_sha256=final_sha256,
                 best_sha256=best_sha256,
                 lease_expires=None,
@@ -132,6 +159,26 @@ class TrainingStore(Store):
         with self._writing() as session:
             _swap(session, claim, lease_expires=None)
             _count_failure(session.get_one(TrainingRow, (claim.digest, claim.seed)), steps.failure_of(error))
+
+    @patient
+    def cancel(self, digest: str, seed: int) -> bool:
+        """End a training that waits or runs as failed; return whether it did. Queued again, it goes on where it was.
+
+        Whoever trains it notices at the end of the epoch.
+        """
+        waits_or_runs = TrainingRow.state.in_((ShardState.QUEUED, ShardState.RUNNING))
+        query = update(TrainingRow).where(TrainingRow.digest == digest, TrainingRow.seed == seed, waits_or_runs)
+        with self._writing() as session:
+            return steps.changed(
+                session,
+                query.values(
+                    state=ShardState.FAILED,
+                    lease_expires=None,
+                    finished_at=now(),
+                    error="cancelled; queue it again to go on",
+                    fault=Fault.OPERATOR,
+                ),
+            )
 
     @patient
     def expire(self) -> int:
@@ -202,6 +249,8 @@ def _record(row: TrainingRow) -> TrainingRecord:
         name=row.name,
         epochs=row.epochs,
         epochs_done=row.epochs_done,
+        saved_epoch=row.saved_epoch,
+        saved_sha256=row.saved_sha256,
         state=row.state,
         attempt=row.attempt,
         worker=row.worker,

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import select, text
 
+from evaluator.combine import combine
 from evaluator.exceptions import (
     DatasetMissing,
     Fault,
@@ -21,9 +22,12 @@ from evaluator.exceptions import (
     LostLease,
     StoreUnavailable,
 )
+from evaluator.metrics import StageName
 from evaluator.plan import plan
-from evaluator.protocol import DIGITS_LINF, PROTOCOLS, SMOKE, from_json, to_json
+from evaluator.protocol import DIGITS_DEMO, DIGITS_LINF, PROTOCOLS, SMOKE, from_json, to_json
+from evaluator.results import ShardSpec
 from evaluator.store import MAX_FAILURES, Claim, RunState, RunStore, Sweep, engine
+from evaluator.types import Split
 from tests.evaluator.reports import report
 
 SHA = "ab" * 32
@@ -60,6 +64,14 @@ def finish_all(store: RunStore, worker: str = "worker") -> list[Claim]:
     return claims
 
 
+def finish_clean(store: RunStore, run_id: UUID) -> None:
+    """Finish what everything else waits for."""
+    for _ in Split:
+        held = store.claim("worker", run_id=run_id)
+        assert held.spec.stage is StageName.CLEAN
+        store.finish(held, report(held.protocol, held.spec))
+
+
 @pytest.mark.parametrize("protocol", [version for versions in PROTOCOLS.values() for version in versions])
 def test_a_protocol_survives_json_bit_for_bit(protocol):
     again = from_json(to_json(protocol))
@@ -74,9 +86,8 @@ def test_tables_are_created_once_by_any_number_of_processes_at_once(url):
 
 
 def test_a_new_run_holds_its_whole_plan_in_order(store, run_id):
-    claims = [claim(store) for _ in plan(SMOKE)]
+    claims = finish_all(store)
     assert tuple(c.spec for c in claims) == plan(SMOKE)
-    assert store.claim("worker") is None
     assert {c.protocol for c in claims} == {SMOKE}
 
 
@@ -111,18 +122,26 @@ def test_threads_that_create_one_run_at_once_create_it_once(store):
 
 
 def test_threads_that_claim_at_once_never_get_the_same_shard(store, run_id):
-    barrier = threading.Barrier(4)
+    finish_clean(store, run_id)
+    workers = 8
+    barrier = threading.Barrier(workers)
 
-    def claim_all(worker: int) -> list[int]:
+    def claim_all(number: int) -> list[ShardSpec]:
+        worker = f"worker {number}"
+        specs = []
         barrier.wait()
-        positions = []
-        while (claim := store.claim(f"worker {worker}")) is not None:
-            positions.append(claim.position)
-        return positions
+        while store.waits(worker):
+            claim = store.claim(worker, target_seconds=1.0)
+            if claim is not None:
+                specs.append(claim.spec)
+        return specs
 
-    with ThreadPoolExecutor(4) as pool:
-        positions = [position for found in pool.map(claim_all, range(4)) for position in found]
-    assert sorted(positions) == list(range(len(plan(SMOKE))))
+    with ThreadPoolExecutor(workers) as pool:
+        specs = [spec for found in pool.map(claim_all, range(workers)) for spec in found]
+    assert len(specs) > len(plan(SMOKE))  # stages were cut while others claimed
+    for whole in plan(SMOKE)[2:]:
+        pieces = [s for s in specs if replace(s, start=0, stop=whole.stop) == whole]
+        assert sorted(i for s in pieces for i in range(s.start, s.stop)) == list(range(whole.stop))
 
 
 def test_the_oldest_run_is_claimed_first_unless_one_is_asked_for(store, run_id):
@@ -133,15 +152,68 @@ def test_the_oldest_run_is_claimed_first_unless_one_is_asked_for(store, run_id):
     assert store.claim("worker", run_id=uuid4()) is None
 
 
+def test_no_attack_begins_before_the_clean_images_are_done(store, run_id):
+    first, second = claim(store), claim(store)
+    assert {first.spec.stage, second.spec.stage} == {StageName.CLEAN}
+    store.finish(first, report(SMOKE, first.spec))
+    assert store.claim("worker") is None
+    assert store.waits("worker")
+    store.finish(second, report(SMOKE, second.spec))
+    assert claim(store).spec.stage is StageName.ROBUST_LOSS
+
+
+def test_a_piece_is_cut_by_what_the_workers_last_one_cost_and_the_rest_waits(store):
+    run_id = uuid4()
+    store.create_run(run_id, DIGITS_DEMO, SHA)
+    finish_clean(store, run_id)
+    pieces = []
+    for _ in range(3):
+        held = store.claim("worker", target_seconds=10)
+        pieces.append(len(held.spec))
+        store.finish(held, replace(report(DIGITS_DEMO, held.spec), seconds=0.25 * len(held.spec)))
+    assert pieces == [4, 32, 40]  # nothing known; at most eightfold; ten seconds
+    assert len(store.claim("another", target_seconds=10).spec) == 4  # whose speed is not known yet
+    robust_loss = next(s for s in store.progress(run_id) if (s.stage, s.split) == (StageName.ROBUST_LOSS, Split.TEST))
+    assert (robust_loss.examples, robust_loss.examples_done) == (400, 76)
+
+
+def test_urgent_runs_go_first_then_those_of_the_owner_for_whom_least_is_done(store):
+    runs = {name: uuid4() for name in ("first", "second", "other", "urgent")}
+    for name, owner in (("first", "ann"), ("second", "ann"), ("other", "bob"), ("urgent", "ann")):
+        store.create_run(runs[name], SMOKE, SHA, owner=owner, priority=int(name == "urgent"))
+    names = {run_id: name for name, run_id in runs.items()}
+    turn = [names[claim(store).run_id] for _ in range(8)]  # each has two shards that need no others
+    assert turn == ["urgent", "urgent", "other", "other", "first", "first", "second", "second"]
+    assert store.prioritise(runs["first"], 2)
+    assert store.run(runs["first"]).priority == 2
+    assert not store.prioritise(uuid4(), 2)
+
+
+def test_an_example_that_is_wrong_without_attack_cannot_withstand_one(store, run_id):
+    finish_clean(store, run_id)
+    while (held := claim(store)).spec.stage is not StageName.AUTOATTACK:
+        store.finish(held, report(SMOKE, held.spec))
+    honest = report(SMOKE, held.spec)
+    forged = replace(honest, values={"broken_by": ["robust"] * len(held.spec)})
+    with pytest.raises(InvalidResult, match="misclassified without an attack"):
+        store.finish(held, forged)
+    store.finish(held, honest)
+
+
 def test_numbers_do_not_depend_on_the_order_of_reports(store, run_id):
     other = uuid4()
     store.create_run(other, SMOKE, SHA)
-    claims = [claim(store) for _ in range(2 * len(plan(SMOKE)))]
+    finish_clean(store, run_id)
+    finish_clean(store, other)
+    claims = []
+    while (held := store.claim("worker", target_seconds=random.Random(len(claims)).random())) is not None:
+        claims.append(held)
     random.Random(0).shuffle(claims)
     for held in claims:
         store.finish(held, report(SMOKE, held.spec))
-    assert store.complete(run_id) == store.complete(other)
-    assert store.shard_results(run_id) == tuple(report(SMOKE, spec) for spec in plan(SMOKE))
+    first, second = store.complete(run_id), store.complete(other)
+    expected = combine(SMOKE, [report(SMOKE, spec) for spec in plan(SMOKE)], checkpoint_sha256=SHA)
+    assert first.measurements == second.measurements == expected.measurements
 
 
 def test_a_run_is_completed_by_one_caller_only(store, run_id):
@@ -191,7 +263,7 @@ def test_a_silent_worker_loses_its_shard_to_the_next_attempt(store, run_id):
 def test_a_heartbeat_keeps_the_shard(store, run_id):
     held = claim(store, lease_seconds=-1)
     store.heartbeat(replace(held, lease_seconds=60))
-    assert claim(store).position == held.position + 1
+    assert claim(store).position == held.position + len(held.spec)
 
 
 def test_a_report_is_taken_once(store, run_id):
@@ -247,6 +319,24 @@ def test_what_no_retry_can_help_fails_the_run_at_once_with_the_sentence(store, r
     store.fail(claim(store), error)
     run = store.run(run_id)
     assert (run.state, run.fault, run.error) == (RunState.FAILED, fault, str(error))
+
+
+def test_a_failed_run_names_the_class_of_its_failure_and_the_last_lines_of_its_log(store, run_id):
+    error = InvalidCheckpoint("the weights are not finite; send finite ones")
+    error.log = "Traceback\nValueError: nan"
+    store.fail(claim(store), error)
+    run = store.run(run_id)
+    assert (run.failure, run.log) == ("InvalidCheckpoint", error.log)
+
+
+def test_a_store_of_an_older_version_gets_the_columns_it_lacks_and_keeps_its_rows(store, run_id):
+    with store.engine.begin() as connection:
+        connection.execute(text("ALTER TABLE runs DROP COLUMN priority"))
+        connection.execute(text("ALTER TABLE shards DROP COLUMN seconds"))
+    store.create_tables()
+    assert store.run(run_id).priority == 0
+    finish_all(store)
+    assert store.complete(run_id) is not None
 
 
 def test_a_failed_attempt_cannot_fail_its_successor(store, run_id):
