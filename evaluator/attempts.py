@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Generic, Protocol, TypeVar
 
-from evaluator.exceptions import LostLease, StoreUnavailable
+from evaluator.exceptions import InvalidSetting, LostLease, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,8 @@ def attempt(store: LeasingStore[C], claim: C, stop: Callable[[], bool]) -> Itera
     """Keep the lease for the length of a block, which calls the yielded function now and then.
 
     That function ends the block when the lease is lost or `stop` says so. What ends the block, the last report's
-    refusal too, is recorded in the store and goes no further, but for what ends the process or the store's absence.
+    refusal too, is recorded in the store and goes no further, but for what ends the process, the store's absence, and
+    a setting of this worker that others may have right.
     """
     try:
         with _Heartbeat(store, claim) as heartbeat:
@@ -61,6 +62,9 @@ def attempt(store: LeasingStore[C], claim: C, stop: Callable[[], bool]) -> Itera
         raise
     except LostLease as loss:
         log.warning("%s", loss)
+    except InvalidSetting:
+        store.release(claim)
+        raise
     except Exception as error:
         try:
             if isinstance(error, HandBack):

@@ -9,6 +9,7 @@
 | `TRAINING_DIR` | `var/training` | folder of trainings, a folder each |
 | `EVALUATION_DEVICE` | `auto` | `auto`, `cpu`, `cuda` or `cuda:n` |
 | `LEASE_SECONDS` | `60` | how long a silent worker keeps its shard or training |
+| `SHARD_SECONDS` | `7200` | how long a shard may take before its measuring process is ended |
 
 It is not called `BROKER_URL`, because Celery's command line would take that for itself, before paths are resolved.
 Relative paths, also inside SQLite addresses, count from the repository's root, so that all processes agree.
@@ -41,6 +42,7 @@ class Environment:
     training_dir: Path
     device: str
     lease_seconds: float
+    shard_seconds: float
 
 
 def read_environment(variables: Mapping[str, str] = os.environ) -> Environment:
@@ -58,7 +60,8 @@ def read_environment(variables: Mapping[str, str] = os.environ) -> Environment:
         data_dir=ROOT / (variables.get("DATA_DIR") or "var/data"),
         training_dir=ROOT / (variables.get("TRAINING_DIR") or "var/training"),
         device=_device(variables.get("EVALUATION_DEVICE") or "auto"),
-        lease_seconds=_seconds(variables.get("LEASE_SECONDS") or "60"),
+        lease_seconds=_seconds(variables, "LEASE_SECONDS", "60", 1, 3600),
+        shard_seconds=_seconds(variables, "SHARD_SECONDS", "7200", 10, 7 * 24 * 3600),
     )
 
 
@@ -83,11 +86,12 @@ def _device(name: str) -> str:
     return name
 
 
-def _seconds(text: str) -> float:
+def _seconds(variables: Mapping[str, str], name: str, default: str, least: int, most: int) -> float:
+    text = variables.get(name) or default
     try:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not 1 <= seconds <= 3600:
-        raise InvalidSetting(f"LEASE_SECONDS is {text!r}; expected a number of seconds from 1 to 3600")
+    if not least <= seconds <= most:
+        raise InvalidSetting(f"{name} is {text!r}; expected a number of seconds from {least} to {most}")
     return seconds

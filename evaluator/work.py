@@ -1,31 +1,50 @@
-"""The work loop: claim a shard, measure it, report it, until none waits. Any number of processes may run it at once."""
+"""The work loop: claim a shard, let a process of its own measure it, report it, until none waits (torch-free).
 
-import functools
+Any number of processes may run it at once. This one holds the address of the run store and never opens a checkpoint.
+"""
+
 import logging
 import tempfile
+import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 from uuid import UUID
-
-import torch
-from torch import nn
 
 from evaluator.artifacts import Artifacts
 from evaluator.attempts import attempt
-from evaluator.checkpoint_file import Checkpoint, open_checkpoint
-from evaluator.checkpoints import load_model
-from evaluator.datasets import load_dataset
-from evaluator.devices import find_device
-from evaluator.exceptions import OutOfMemory
-from evaluator.metrics import StageName
-from evaluator.results import ShardResult
-from evaluator.stages import DEFAULT_BATCH_SIZE, measure
+from evaluator.child import MeasuringChild
+from evaluator.protocol import EvaluationProtocol
+from evaluator.results import ShardResult, ShardSpec
 from evaluator.store import Claim, RunStore
+
+TARGET_SECONDS = {"cpu": 10.0, "gpu": 120.0}
+"""How long a shard should take: the longer, the less it costs to start one, and the more is lost with one."""
+
+_RETRY_BATCH_SIZES = (None, 32, 8)
+"""Batch size by the number of failures: a process that the system killed for its memory could not halve it itself."""
+
+_LONGEST_PAUSE_SECONDS = 2.0
 
 log = logging.getLogger(__name__)
 
-Models = Callable[[str], nn.Module]
-"""From the SHA-256 of a checkpoint to its network on the device."""
+
+class Measurer(Protocol):
+    """What measures the shards of one checkpoint: `evaluator.child.MeasuringChild`."""
+
+    def measure(
+        self,
+        protocol: EvaluationProtocol,
+        spec: ShardSpec,
+        *,
+        tick: Callable[[], None],
+        batch_size: int | None = None,
+    ) -> ShardResult:
+        """Return the outcomes of a shard; `tick` is called now and then, and what it raises goes through."""
+
+    def close(self) -> None:
+        """End it."""
 
 
 def work(
@@ -37,36 +56,39 @@ def work(
     device: str = "auto",
     data_dir: Path | None = None,
     lease_seconds: float = 60.0,
+    shard_seconds: float | None = None,
     stop: Callable[[], bool] = lambda: False,
     on_shard: Callable[[Claim, ShardResult], None] | None = None,
     on_complete: Callable[[UUID], None] | None = None,
+    open_measurer: Callable[[Path], Measurer] | None = None,
 ) -> int:
     """Measure waiting shards, of `run_id` or of any run, and return how many reports were accepted.
 
-    What goes wrong with a shard is recorded in the store and does not end the loop. Once `stop` says so, also in the
-    middle of a shard, the shard is handed back and the loop ends. `on_complete` is called for each run whose last
-    report this worker brought.
+    What goes wrong with a shard is recorded in the store and does not end the loop; a shard that takes longer than
+    `shard_seconds` is such a thing. Once `stop` says so, also in the middle of a shard, the shard is handed back and
+    the loop ends. `on_complete` is called for each run whose last report this worker brought.
 
     Raises:
         InvalidSetting: there is no such device here.
         StoreUnavailable: the store stayed away; unreported work will be done again by somebody else.
     """
-    place = find_device(device)
-    done = 0
-    with tempfile.TemporaryDirectory(prefix="evaluation-") as folder:
-
-        @functools.lru_cache(maxsize=1)
-        def model_of(sha256: str) -> nn.Module:
-            return network(open_checkpoint(artifacts.fetch(sha256, Path(folder))), place)
-
+    start = open_measurer or partial(MeasuringChild, device=device, data_dir=data_dir, shard_seconds=shard_seconds)
+    done, target_seconds, pause = 0, TARGET_SECONDS["cpu"], 0.05
+    with tempfile.TemporaryDirectory(prefix="evaluation-") as folder, _Bench(artifacts, Path(folder), start) as bench:
         while not stop():
-            claim = store.claim(worker, run_id=run_id, lease_seconds=lease_seconds)
+            claim = store.claim(worker, run_id=run_id, lease_seconds=lease_seconds, target_seconds=target_seconds)
             if claim is None:
-                break
-            result = _attempt(store, claim, model_of, place, data_dir, stop)
+                if not store.waits(worker, run_id=run_id):
+                    break
+                threading.Event().wait(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+                continue
+            pause = 0.05
+            result = _attempt(store, claim, bench, stop)
             if result is None:
                 continue
             done += 1
+            target_seconds = TARGET_SECONDS["cpu" if result.device.startswith("cpu") else "gpu"]
             if on_shard is not None:
                 on_shard(claim, result)
             if store.complete(claim.run_id) is not None and on_complete is not None:
@@ -74,42 +96,47 @@ def work(
     return done
 
 
-def network(checkpoint: Checkpoint, device: torch.device | str) -> nn.Module:
-    """Return the checkpoint's network as workers measure it: in the layout in which convolutions run fastest.
+class _Bench:
+    """The measurer at work: it stays while its checkpoint is the next claim's too."""
 
-    Weights are the same; results differ from another layout's by float rounding.
-    """
-    model = load_model(checkpoint, device=device)
-    return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # torch's stub
+    def __init__(self, artifacts: Artifacts, folder: Path, start: Callable[[Path], Measurer]) -> None:
+        self._artifacts = artifacts
+        self._folder = folder
+        self._start = start
+        self._sha256: str | None = None
+        self._measurer: Measurer | None = None
+
+    def __enter__(self) -> "_Bench":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._clear()
+
+    def measurer_of(self, sha256: str) -> Measurer:
+        """Return what measures the checkpoint of this address.
+
+        Raises:
+            ArtifactMissing: there is no such checkpoint, or its bytes are others.
+        """
+        if self._measurer is None or self._sha256 != sha256:
+            self._clear()
+            self._measurer = self._start(self._artifacts.fetch(sha256, self._folder))
+            self._sha256 = sha256
+        return self._measurer
+
+    def _clear(self) -> None:
+        if self._measurer is not None:
+            self._measurer.close()
+            (self._folder / str(self._sha256)).unlink()
+            self._measurer = None
 
 
-def _attempt(
-    store: RunStore,
-    claim: Claim,
-    model_of: Models,
-    device: torch.device,
-    data_dir: Path | None,
-    stop: Callable[[], bool],
-) -> ShardResult | None:
+def _attempt(store: RunStore, claim: Claim, bench: _Bench, stop: Callable[[], bool]) -> ShardResult | None:
     """Measure and report one shard; None when it was handed back, lost or failed, which the store then knows."""
     log.info("run %s: attempt %d of %s", claim.run_id, claim.attempt, claim.spec)
     with attempt(store, claim, stop) as tick:  # whatever ends it early is recorded there, and None is returned
-        result = _measure(claim, model_of, device, data_dir, tick)
+        measurer = bench.measurer_of(claim.checkpoint_sha256)
+        batch_size = _RETRY_BATCH_SIZES[min(claim.failures, len(_RETRY_BATCH_SIZES) - 1)]
+        result = measurer.measure(claim.protocol, claim.spec, tick=tick, batch_size=batch_size)
         store.finish(claim, result)
         return result
-
-
-def _measure(
-    claim: Claim, model_of: Models, device: torch.device, data_dir: Path | None, tick: Callable[[], None]
-) -> ShardResult:
-    """Measure, with half the batch for as long as memory does not suffice: no number depends on the batch size."""
-    model, dataset = model_of(claim.checkpoint_sha256), load_dataset(claim.protocol.dataset, data_dir=data_dir)
-    batch_size = DEFAULT_BATCH_SIZE
-    while True:
-        try:
-            return measure(model, dataset, claim.protocol, claim.spec, device=device, batch_size=batch_size, tick=tick)
-        except torch.OutOfMemoryError as error:
-            # AutoAttack's batch is the protocol's chunk, which decides outcomes and cannot be cut.
-            if batch_size == 1 or claim.spec.stage is StageName.AUTOATTACK:
-                raise OutOfMemory(f"{claim.spec} needs more memory than {device} has in its smallest batch") from error
-            batch_size //= 2

@@ -1,20 +1,28 @@
 """The Celery application of measuring workers: `celery -A evaluator.worker worker -P prefork -c 1 -Q evaluation`.
 
-Torch is imported in the pool's child only, which is spawned: a child forked after any torch operation deadlocks.
+Messages only wake it; the run store says what there is to do. `python -m evaluator.worker` does the same work without
+Celery and without a broker until none waits, as batch systems want it. Neither process imports torch: the one that
+measures is started by `evaluator.child`.
 """
 
-import os
-import platform
+import signal
+import sys
+import threading
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from celery import Celery
+from kombu.exceptions import OperationalError
 
+from evaluator import presence
 from evaluator.artifacts import Artifacts
 from evaluator.broker import EVALUATION_QUEUE, broker_settings, wake
 from evaluator.draining import draining
 from evaluator.environment import read_environment
-from evaluator.store import RunStore
+from evaluator.exceptions import EvaluatorError
+from evaluator.store import Role, RunStore, WorkerRegister
+from evaluator.work import work
 
 app = Celery("evaluator", set_as_current=False)
 
@@ -27,28 +35,40 @@ def _settings() -> dict[str, Any]:
 
 
 app.add_defaults(_settings)  # read when first needed, not at import
+presence.keep_present(Role.EVALUATION)
 
 
 @app.task(name="evaluator.evaluate")  # type: ignore[untyped-decorator]  # Celery has no types
 def evaluate(run_id: str) -> None:
     """Measure until no shard waits, of this or any other run: the message only says that there is work."""
-    from evaluator.work import work  # imports torch, which the parent and the senders of messages must not
-
-    here = read_environment()
-    store = RunStore(here.run_store_url)
-    work(
-        store,
-        Artifacts(here.artifacts_url),
-        worker=f"{platform.node()}:{os.getpid()}",
-        device=here.device,
-        data_dir=here.data_dir,
-        lease_seconds=here.lease_seconds,
-        stop=draining,
-        on_complete=publish,
-    )
-    store.close()
+    measure_all(draining, publish)
     if draining():
         nudge(UUID(run_id))  # the rest is for whoever comes next
+
+
+def measure_all(stop: Callable[[], bool], on_complete: Callable[[UUID], None]) -> int:
+    """Measure by this process's settings until no shard waits or `stop` says so; return how many shards were."""
+    here = read_environment()
+    store, register = RunStore(here.run_store_url), WorkerRegister(here.run_store_url)
+    name = presence.worker_name()
+    try:
+        return work(
+            store,
+            Artifacts(here.artifacts_url),
+            worker=name,
+            device=here.device,
+            data_dir=here.data_dir,
+            lease_seconds=here.lease_seconds,
+            shard_seconds=here.shard_seconds,
+            stop=stop,
+            on_shard=lambda _, result: register.announce(
+                name, Role.EVALUATION, device=result.device, versions=result.versions
+            ),
+            on_complete=on_complete,
+        )
+    finally:
+        store.close()
+        register.close()
 
 
 def nudge(run_id: UUID) -> None:
@@ -59,3 +79,32 @@ def nudge(run_id: UUID) -> None:
 def publish(run_id: UUID) -> None:
     """Tell the site that a run is complete."""
     app.send_task("site.publish", args=[str(run_id)])
+
+
+def main() -> int:
+    """Measure until no shard waits; the site's sweep finds what is complete where no broker can be told."""
+    told_to_end = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: told_to_end.set())
+    here = read_environment()
+    present = presence.Presence(here.run_store_url, Role.EVALUATION, here.lease_seconds)
+
+    def tell(run_id: UUID) -> None:
+        try:
+            publish(run_id)
+        except OperationalError:
+            print(f"run {run_id} is complete; the broker does not answer, so the site will see it at its next sweep")
+
+    try:
+        print(f"{measure_all(told_to_end.is_set, tell)} shards measured")
+    except EvaluatorError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        present.leave()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

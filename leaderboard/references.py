@@ -38,7 +38,7 @@ def unfinished(submissions: Iterable[Submission]) -> list[Submission]:
 
 
 def watch(submissions: Sequence[Submission], workers: "subprocess.Popen[bytes]", log: Path, report: Report) -> None:
-    """Wait until every submission is published or has failed; progress is in shards, by title and protocol.
+    """Wait until every submission is published or has failed; progress is in examples, by title and protocol.
 
     Raises:
         WorkersEnded: the workers are gone before that.
@@ -50,7 +50,7 @@ def watch(submissions: Sequence[Submission], workers: "subprocess.Popen[bytes]",
             submission.refresh_from_db()
             stages = store.progress(submission.run_id)
             name = f"{submission.title} · {submission.protocol_name}"
-            report(name, sum(s.shards_done for s in stages), sum(s.shards for s in stages))
+            report(name, sum(s.examples_done for s in stages), sum(s.examples for s in stages))
         if unfinished(waiting) and workers.poll() is not None:
             raise WorkersEnded(f"the workers ended with status {workers.returncode}; their log is {log}")
         time.sleep(max(_POLL_SECONDS, _PATIENCE * (time.monotonic() - began)))

@@ -27,7 +27,16 @@ from evaluator.metrics import StageName
 from evaluator.protocol import EvaluationProtocol, from_json, to_json
 from evaluator.results import EvaluationResult
 from evaluator.safetensors_header import read_header
-from evaluator.store import Queued, RunRecord, RunState, RunStore, ShardState, TrainingOrder, TrainingStore
+from evaluator.store import (
+    Queued,
+    RunRecord,
+    RunState,
+    RunStore,
+    ShardState,
+    TrainingOrder,
+    TrainingStore,
+    WorkerRegister,
+)
 from evaluator.types import Split
 from leaderboard import dispatch
 from leaderboard.models import Entry, Measurement, ReportedResult, State, Submission
@@ -55,6 +64,11 @@ def run_store() -> RunStore:
 def training_store() -> TrainingStore:
     """Return this process's record of trainings, its tables made."""
     return _training_store(read_environment().run_store_url)
+
+
+def worker_register() -> WorkerRegister:
+    """Return this process's register of workers, its tables made."""
+    return _worker_register(read_environment().run_store_url)
 
 
 def submit(
@@ -193,6 +207,7 @@ def sweep() -> Counter[str]:
     """
     store, trainings = run_store(), training_store()
     store.sweep()
+    worker_register().forget()
     trainings.expire()
     if trainings.trainings(ShardState.QUEUED):
         dispatch.train()
@@ -232,7 +247,8 @@ def _checked(title: str) -> str:
 
 def _enqueue(submission: Submission) -> None:
     protocol = from_json(json.dumps(submission.protocol))
-    run_store().create_run(submission.run_id, protocol, submission.checkpoint_sha256)
+    owner = "" if submission.owner_id is None else str(submission.owner_id)
+    run_store().create_run(submission.run_id, protocol, submission.checkpoint_sha256, owner=owner)
     _move(submission, State.QUEUED)
     dispatch.evaluate(submission.run_id)
 
@@ -276,6 +292,12 @@ def _measurements(entry: Entry, result: EvaluationResult) -> list[Measurement]:
 def _training_store(url: str) -> TrainingStore:
     _run_store(url)  # makes the tables
     return TrainingStore(url)
+
+
+@cache
+def _worker_register(url: str) -> WorkerRegister:
+    _run_store(url)  # makes the tables
+    return WorkerRegister(url)
 
 
 @cache

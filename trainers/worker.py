@@ -4,17 +4,16 @@ They train recipes of our own, so nothing a stranger wrote runs in them. Torch i
 which is spawned, as in measuring workers.
 """
 
-import os
-import platform
 from typing import Any
 
 from celery import Celery
 
+from evaluator import presence
 from evaluator.artifacts import Artifacts
 from evaluator.broker import TRAINING_QUEUE, broker_settings, wake
 from evaluator.draining import draining
 from evaluator.environment import read_environment
-from evaluator.store import TrainingStore
+from evaluator.store import Role, TrainingStore
 
 app = Celery("trainers", set_as_current=False)
 
@@ -27,6 +26,7 @@ def _settings() -> dict[str, Any]:
 
 
 app.add_defaults(_settings)  # read when first needed, not at import
+presence.keep_present(Role.TRAINING)
 
 
 @app.task(name="trainers.train")  # type: ignore[untyped-decorator]  # Celery has no types
@@ -39,7 +39,7 @@ def train() -> None:
     work(
         store,
         Artifacts(here.artifacts_url),
-        worker=f"{platform.node()}:{os.getpid()}",
+        worker=presence.worker_name(),
         folder=here.training_dir,
         device=here.device,
         data_dir=here.data_dir,

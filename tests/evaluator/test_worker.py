@@ -14,11 +14,10 @@ import pytest
 
 from evaluator.artifacts import Artifacts
 from evaluator.broker import WAKE_UPS
-from evaluator.checkpoints import open_checkpoint
+from evaluator.checkpoints import load_for_measuring, open_checkpoint
 from evaluator.evaluation import evaluate
 from evaluator.protocol import SMOKE, EvaluationProtocol
 from evaluator.store import RunState
-from evaluator.work import network
 from fixtures.make_tiny import TINY
 from tests import servers
 from tests.workers import PATIENCE_SECONDS, ROOT, Place
@@ -128,7 +127,7 @@ def test_two_workers_share_a_run_and_one_killed_in_the_middle_changes_no_number(
     assert place.store.run(run_id).state is RunState.COMPLETE
     stages = place.store.progress(run_id)
     assert sum(stage.shards_done for stage in stages) == sum(stage.shards for stage in stages)
-    expected = evaluate(network(open_checkpoint(TINY), "cpu"), LONG)
+    expected = evaluate(load_for_measuring(open_checkpoint(TINY)), LONG)
     assert place.store.result(run_id).measurements == expected.measurements
 
 

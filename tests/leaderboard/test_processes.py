@@ -12,7 +12,7 @@ import pytest
 
 from evaluator.broker import SITE_QUEUE
 from leaderboard.celery import app
-from leaderboard.management.commands.worker import APPLICATIONS, become_worker
+from leaderboard.management.commands.worker import APPLICATIONS, become, celery_command
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_SECONDS = 60
@@ -52,7 +52,7 @@ def test_a_worker_of_another_room_runs_without_django_and_without_the_sites_secr
     monkeypatch.setenv("SECRET_KEY", "secret")
     monkeypatch.setenv("QUEUE_URL", "redis://broker")
     monkeypatch.setattr(os, "execvpe", lambda *arguments: calls.append(arguments))
-    become_worker(role, concurrency=2)
+    become(celery_command(role, concurrency=2))
     ((program, command, environment),) = calls
     assert program == sys.executable
     assert {f"--app={APPLICATIONS[role]}", "--concurrency=2", f"--queues={role}"} <= set(command)

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from django.conf import settings
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from evaluator.lifetime import end_with_parent
 from leaderboard.celery import app
@@ -34,15 +34,22 @@ class Command(BaseCommand):
             default=1,
             help="processes that measure or train (default: 1); of all, those that measure",
         )
+        parser.add_argument(
+            "--drain", action="store_true", help="with --role=evaluation: without a broker, until nothing waits"
+        )
         parser.add_argument("--end-with-parent", action="store_true", help="stop when the starting process is gone")
 
     def handle(self, *, role: str, concurrency: int, **options: Any) -> None:
         """Become the worker."""
         if options["end_with_parent"]:
             end_with_parent()
+        if options["drain"] and (role, concurrency) != ("evaluation", 1):
+            raise CommandError("--drain is for --role=evaluation in one process; start one for each device")
         match role:
+            case "evaluation" if options["drain"]:
+                become([sys.executable, "-m", APPLICATIONS[role]])
             case "evaluation" | "training":
-                become_worker(role, concurrency)
+                become(celery_command(role, concurrency))
             case "site":
                 app.worker_main(["--quiet", "worker", "--pool=solo", "--beat", "--queues=site", "--loglevel=WARNING"])
             case _:
@@ -55,12 +62,17 @@ def worker_commands(concurrency: int) -> list[list[str]]:
     return [manage("worker", *role, "--end-with-parent") for role in roles]
 
 
-def become_worker(role: str, concurrency: int) -> None:
-    """Replace this process by a Celery worker without Django and without the site's secrets."""
+def celery_command(role: str, concurrency: int) -> list[str]:
+    """Return the command line of a Celery worker that measures or trains."""
     command = [sys.executable, "-m", "celery", f"--app={APPLICATIONS[role]}", "worker", "--pool=prefork"]
     options = [f"--concurrency={concurrency}", f"--queues={role}", f"--hostname={role}-{os.getpid()}@%h"]
+    return [*command, *options, "--loglevel=INFO"]
+
+
+def become(command: list[str]) -> None:
+    """Replace this process by another without Django and without the site's secrets."""
     environment = {name: value for name, value in os.environ.items() if name not in _SECRETS}
     # glibc would otherwise give large blocks back to the system at every step of an attack and ask for them again.
     environment = {"MALLOC_MMAP_THRESHOLD_": _KEEP, "MALLOC_TRIM_THRESHOLD_": _KEEP} | environment
     os.chdir(settings.BASE_DIR)
-    os.execvpe(sys.executable, [*command, *options, "--loglevel=INFO"], environment)  # noqa: S606  # no shell wanted
+    os.execvpe(command[0], command, environment)  # noqa: S606  # no shell wanted
