@@ -24,6 +24,9 @@ GROWTH = 8
 """How many times larger than the last one a piece may be, whatever that one's seconds promise."""
 
 
+_ORDER = (StageName.CLEAN, StageName.AUTOATTACK, StageName.ROBUST_LOSS, StageName.FLATNESS)
+
+
 class Cost(NamedTuple):
     """What a piece was and took."""
 
@@ -34,9 +37,9 @@ class Cost(NamedTuple):
 def plan(protocol: EvaluationProtocol) -> tuple[ShardSpec, ...]:
     """Return each stage on each split, at each weight sample, uncut, in the order in which they are best claimed.
 
-    A stage on 0 examples is left out.
+    What can be cut least comes early, so that several workers end together. A stage on 0 examples is left out.
     """
-    return tuple(spec for stage in StageName for split in Split for spec in _stage(protocol, stage, split))
+    return tuple(spec for stage in _ORDER for split in Split for spec in _stage(protocol, stage, split))
 
 
 def cut(
@@ -44,15 +47,16 @@ def cut(
 ) -> tuple[ShardSpec, ShardSpec | None]:
     """Return the piece of `spec` that should take `target_seconds`, and the rest, if there is one.
 
-    `last` is the cost of the last piece of the stage. AutoAttack is cut at the protocol's own chunks, because its
-    attacks draw by position within a chunk; everything else at multiples of 4 examples, and no piece is smaller.
+    `last` is the cost of the last piece of the stage. A piece is at most half of what is left, down to a tenth of the
+    target, so that several workers end together. AutoAttack is cut at the protocol's own chunks, because its attacks
+    draw by position within a chunk; everything else at multiples of 4 examples, and no piece is smaller.
     """
     grain = protocol.autoattack.chunk_size if spec.stage is StageName.AUTOATTACK else FIRST_EXAMPLES
-    size = grain
+    size = 0
     if last is not None:
-        by_cost = last.examples * target_seconds / max(last.seconds, 1e-9)
-        size = max(grain, int(min(by_cost, GROWTH * last.examples)) // grain * grain)
-    stop = spec.start + size
+        on_target = last.examples * target_seconds / max(last.seconds, 1e-9)
+        size = int(min(on_target, max(len(spec) / 2, on_target / 10), GROWTH * last.examples))
+    stop = spec.start + max(grain, size // grain * grain)
     if stop + FIRST_EXAMPLES > spec.stop:
         return spec, None
     return replace(spec, stop=stop), replace(spec, start=stop)

@@ -11,12 +11,14 @@ from sqlalchemy import ColumnElement, CursorResult, Select, Update, and_, exists
 from sqlalchemy.orm import Session, aliased
 
 from evaluator.exceptions import EvaluatorError, Fault, InvalidResult, LostLease, WorkerSilent
+from evaluator.metrics import StageName
 from evaluator.plan import NEEDS, Cost, cut, plan
 from evaluator.protocol import EvaluationProtocol
 from evaluator.results import ShardResult, ShardSpec, shard_from_json, shard_to_json
 from evaluator.store.engine import now
 from evaluator.store.records import ACTIVE, Claim, RunState, ShardState
 from evaluator.store.rows import NO_SAMPLE, EventRow, Leased, RunRow, ShardRow, StageRow
+from evaluator.types import Split
 
 MAX_FAILURES = 3
 """A shard whose attempts came to nothing this often ends its run."""
@@ -78,8 +80,10 @@ def plan_run(session: Session, run: RunRow, protocol: EvaluationProtocol) -> Non
     session.add(run)
     session.flush()
     planned = {spec.stage for spec in specs}
-    for position, (stage, split) in enumerate(dict.fromkeys((spec.stage, spec.split) for spec in specs)):
+    shown = [(stage, split) for stage in StageName for split in Split]
+    for stage, split in dict.fromkeys((spec.stage, spec.split) for spec in specs):
         needs = NEEDS.get(stage) if NEEDS.get(stage) in planned else None
+        position = shown.index((stage, split))
         session.add(StageRow(run_id=run.id, stage=stage, split=split, position=position, needs=needs))
     session.flush()
     position = 0

@@ -53,5 +53,13 @@ def test_a_piece_aims_at_the_target_and_grows_at_most_eightfold():
     assert size(Cost(100, 5000.0)) == FIRST_EXAMPLES
 
 
+def test_the_last_pieces_of_a_stage_shrink_to_a_tenth_of_the_target():
+    rest, sizes = ShardSpec(StageName.FLATNESS, Split.TEST, 0, 1000, 0), []
+    while rest is not None:
+        spec, rest = cut(DIGITS_LINF, rest, last=Cost(400, 10.0), target_seconds=10)
+        sizes.append(len(spec))
+    assert sizes == [400, 300, 148, 76, 40, 36]
+
+
 def _place(spec: ShardSpec) -> tuple[StageName, Split, int | None]:
     return spec.stage, spec.split, spec.weight_sample

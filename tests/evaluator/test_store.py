@@ -159,13 +159,16 @@ def test_no_attack_begins_before_the_clean_images_are_done(store, run_id):
     assert store.claim("worker") is None
     assert store.waits("worker")
     store.finish(second, report(SMOKE, second.spec))
-    assert claim(store).spec.stage is StageName.ROBUST_LOSS
+    assert claim(store).spec.stage is not StageName.CLEAN
 
 
 def test_a_piece_is_cut_by_what_the_workers_last_one_cost_and_the_rest_waits(store):
     run_id = uuid4()
     store.create_run(run_id, DIGITS_DEMO, SHA)
     finish_clean(store, run_id)
+    for split in Split:
+        held = claim(store)
+        assert (held.spec.stage, held.spec.split) == (StageName.AUTOATTACK, split)  # the largest first
     pieces = []
     for _ in range(3):
         held = store.claim("worker", target_seconds=10)

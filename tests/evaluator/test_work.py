@@ -14,13 +14,13 @@ from evaluator.checkpoints import load_for_measuring, open_checkpoint
 from evaluator.datasets import load_dataset
 from evaluator.evaluation import evaluate
 from evaluator.exceptions import Fault, InvalidSetting, StoreUnavailable
-from evaluator.protocol import SMOKE
+from evaluator.protocol import SMOKE, Examples
 from evaluator.stages import measure
 from evaluator.store import Claim, RunState, RunStore
 from evaluator.work import work
 from fixtures.make_tiny import TINY
 
-PROTOCOL = SMOKE.limited(4)
+PROTOCOL = replace(SMOKE.limited(4), name="quick", autoattack_examples=Examples(test=0, train=0))
 DIGITS_AT = TINY.with_name("digits-at.safetensors")
 
 
