@@ -1,0 +1,168 @@
+"""The parent's side of a measuring process: one for a checkpoint, which can be ended at any instant (torch-free)."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from evaluator.environment import read_environment
+from evaluator.exceptions import EvaluatorError, InvalidResult, ShardTimeout
+from evaluator.messages import (
+    Failed,
+    Measured,
+    Ready,
+    Request,
+    answer_from_line,
+    check_result,
+    longest_answer,
+    request_to_line,
+)
+from evaluator.pipes import PipedProcess
+from evaluator.protocol import EvaluationProtocol, to_json
+from evaluator.results import ShardResult, ShardSpec
+
+_PASSED_ON = frozenset(
+    {"HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LD_PRELOAD", "PATH", "PYTHONPATH", "TMPDIR", "TZ"}
+)
+_PASSED_ON_PREFIXES = (
+    "ATEN_", "CUBLAS_", "CUDA_", "CUDNN_", "DNNL_", "GOMP_", "KMP_", "LC_", "MALLOC_", "MKL_", "NVIDIA_", "OMP_",
+    "OPENBLAS_", "PYTORCH_", "TORCH_",
+)  # fmt: skip
+"""What finds libraries and devices, and what decides how they compute; above all no address of a store, no secret."""
+
+_KEEP = str(1 << 30)
+_ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": _KEEP, "MALLOC_TRIM_THRESHOLD_": _KEEP}
+"""glibc would otherwise give large blocks back to the system at every step of an attack and ask for them again."""
+
+_LONGEST_READY = 1 << 16
+
+
+def clean_environment(variables: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the few of `variables` that a measuring process gets, and what it needs besides."""
+    passed_on = {
+        name: value for name, value in variables.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
+    }
+    return _ALLOCATION | passed_on
+
+
+class MeasuringChild:
+    """A process that measures shards of one checkpoint; started when first needed, and anew whenever it has ended.
+
+    It gets its command line, the checkpoint, the data and its pipes, and nothing else. It ends with this process, and
+    with the thread that first called `measure`. `memory_bytes` bounds what it allocates; on a GPU it has no effect.
+    """
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        *,
+        device: str,
+        data_dir: Path | None,
+        shard_seconds: float | None = None,
+        memory_bytes: int | None = None,
+    ) -> None:
+        folder = data_dir or read_environment().data_dir
+        self._command = [sys.executable, "-m", "evaluator.measuring", str(checkpoint.resolve())]
+        self._command += [f"--device={device}", f"--data-dir={folder.resolve()}"]
+        if memory_bytes is not None:
+            self._command.append(f"--memory-bytes={memory_bytes}")
+        self._shard_seconds = shard_seconds
+        self._process: PipedProcess | None = None
+        self._ready = Ready("", {})
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def device(self) -> str:
+        """What people call its device; empty before the first shard."""
+        return self._ready.device
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of its libraries; empty before the first shard."""
+        return self._ready.versions
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, while there is a process."""
+        return None if self._process is None else self._process.pid
+
+    def measure(
+        self,
+        protocol: EvaluationProtocol,
+        spec: ShardSpec,
+        *,
+        tick: Callable[[], None],
+        batch_size: int | None = None,
+    ) -> ShardResult:
+        """Return what the process measures, and call `tick` several times a second until then.
+
+        What `tick` raises ends the process and goes through. The process lives on only where it answered in order,
+        with a result or with one of the errors `FORESEEN` or MeasuringFailed. Each error holds in `log` what the
+        process last wrote to its standard error.
+
+        Raises:
+            InvalidCheckpoint, InvalidRequest, DatasetMissing, OutOfMemory: as measured in this process.
+            ShardTimeout: `shard_seconds` have passed, the start of the process included.
+            MeasuringDied: it ended without an answer.
+            MeasuringFailed: it met any other error.
+            InvalidResult: its answer is none, or not to the question.
+        """
+        started = time.monotonic()
+
+        def wait() -> None:
+            if self._shard_seconds is not None and time.monotonic() - started > self._shard_seconds:
+                raise ShardTimeout(
+                    f"{spec} was not measured within {self._shard_seconds:g} seconds, and the measuring process was "
+                    "ended; look whether the device hangs, or allow more time"
+                )
+            tick()
+
+        try:
+            process = self._process or self._start(wait)
+            process.write(request_to_line(Request(to_json(protocol), spec, batch_size)))
+            answer = answer_from_line(process.read_line(longest_answer(protocol, spec), wait))
+            match answer:
+                case Measured(result):
+                    check_result(result, spec, self._ready, time.monotonic() - started)
+                    return result
+                case Ready():
+                    raise InvalidResult("the measuring process said that it is ready where a result was expected")
+        except BaseException as error:
+            log = self._end()
+            if isinstance(error, EvaluatorError):
+                error.log = log
+            raise
+        failure = answer.to_error()
+        failure.log = process.last_lines
+        raise failure
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        self._end()
+
+    def _start(self, wait: Callable[[], None]) -> PipedProcess:
+        self._process = PipedProcess(self._command, clean_environment())
+        match answer_from_line(self._process.read_line(_LONGEST_READY, wait)):
+            case Ready() as ready:
+                self._ready = ready
+            case Failed() as failed:
+                raise failed.to_error()
+            case Measured():
+                raise InvalidResult("the measuring process sent a result before it was asked for one")
+        return self._process
+
+    def _end(self) -> str:
+        """End the process, if there is one, and return the last lines it wrote."""
+        process, self._process = self._process, None
+        if process is None:
+            return ""
+        process.end()
+        return process.last_lines

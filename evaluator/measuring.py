@@ -1,0 +1,124 @@
+"""The process that measures one checkpoint: a request a line on standard input, an answer a line on standard output.
+
+`python -m evaluator.measuring FILE --device cpu --data-dir FOLDER` is what `evaluator.child` starts. It needs these,
+its three pipes and nothing else: no network, no variable that names a store, nowhere to write. It ends with its parent.
+"""
+
+import argparse
+import faulthandler
+import os
+import resource
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from evaluator.exceptions import EvaluatorError, OutOfMemory
+from evaluator.lifetime import end_at_hang_up, end_with_parent
+from evaluator.messages import Answer, Failed, Measured, Ready, Request, answer_to_line, request_from_line
+from evaluator.metrics import StageName
+from evaluator.protocol import from_json
+from evaluator.results import ShardResult
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_MEMORY_RAN_OUT = ("out of memory", "can't allocate memory", "std::bad_alloc", "_STATUS_ALLOC_FAILED")
+"""How torch's errors say it: its allocators', C++'s, cuBLAS's and cuDNN's, which are all RuntimeErrors."""
+
+
+def main() -> int:
+    """Open the checkpoint that the command line names, say so, and measure until nobody asks any more."""
+    faulthandler.enable()
+    end_with_parent(signal.SIGKILL)
+    end_at_hang_up(sys.stdin.fileno())
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump of a crash could fill the disk
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("checkpoint", type=Path)
+    arguments.add_argument("--device", required=True)
+    arguments.add_argument("--data-dir", type=Path, required=True)
+    arguments.add_argument("--memory-bytes", type=int)
+    chosen = arguments.parse_args()
+    with _take_output() as output:
+
+        def say(answer: Answer) -> None:
+            output.write(answer_to_line(answer))
+            output.flush()
+
+        try:
+            model, device = _open(chosen.checkpoint, chosen.device, chosen.memory_bytes)
+            say(_ready(device))
+        except Exception as error:
+            say(_failed(error))
+            return 1
+        for line in sys.stdin.buffer:
+            try:
+                say(Measured(_measure(model, device, chosen.data_dir, request_from_line(line))))
+            except Exception as error:
+                say(_failed(error))
+    return 0
+
+
+def _take_output() -> BinaryIO:
+    """Return standard output for our answers alone; what libraries print goes to standard error from now on."""
+    output = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return output
+
+
+def _open(path: Path, device_name: str, memory_bytes: int | None) -> "tuple[nn.Module, torch.device]":
+    # Torch comes here and not above, so that neither its import nor what it prints precedes main.
+    from evaluator.checkpoints import load_for_measuring, open_checkpoint
+    from evaluator.devices import find_device
+
+    device = find_device(device_name)
+    if memory_bytes is not None and device.type == "cpu":  # a GPU's driver maps more than any limit
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    return load_for_measuring(open_checkpoint(path), device=device), device
+
+
+def _ready(device: "torch.device") -> Ready:
+    from evaluator.stages import device_name, library_versions
+
+    return Ready(device_name(device), library_versions())
+
+
+def _measure(model: "nn.Module", device: "torch.device", data_dir: Path, request: Request) -> ShardResult:
+    """Measure, with half the batch for as long as memory does not suffice: no number depends on the batch size."""
+    from evaluator.datasets import load_dataset
+    from evaluator.stages import DEFAULT_BATCH_SIZE, measure
+
+    protocol, spec = from_json(request.protocol), request.spec
+    dataset = load_dataset(protocol.dataset, data_dir=data_dir)
+    batch_size = min(request.batch_size or DEFAULT_BATCH_SIZE, len(spec))
+    while True:
+        try:
+            return measure(model, dataset, protocol, spec, device=device, batch_size=batch_size)
+        except Exception as error:
+            if not _memory_ran_out(error):
+                raise
+            # AutoAttack's batch is the protocol's chunk, which decides outcomes and cannot be cut.
+            if batch_size == 1 or spec.stage is StageName.AUTOATTACK:
+                raise OutOfMemory(f"{spec} needs more memory than {device} has in its smallest batch") from error
+        batch_size //= 2
+
+
+def _memory_ran_out(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY_RAN_OUT)
+    )
+
+
+def _failed(error: Exception) -> Failed:
+    traceback.print_exception(error)
+    if isinstance(error, EvaluatorError):
+        return Failed(type(error).__name__, str(error))
+    if _memory_ran_out(error):
+        return Failed(OutOfMemory.__name__, "the checkpoint and its data set need more memory than there is here")
+    return Failed(type(error).__name__, str(error))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
