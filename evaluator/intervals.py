@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm
 
 RESAMPLES = 2000
 _LEVEL = 0.95
-_Z = float(norm.ppf(0.5 + _LEVEL / 2))
+_Z = 1.959963984540054
+"""The (1 + _LEVEL) / 2 quantile of the normal distribution, written out: importing scipy.stats takes a second."""
 
 Floats = npt.NDArray[np.float64]
 

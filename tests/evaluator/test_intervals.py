@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
+from evaluator import intervals
 from evaluator.intervals import Estimate, bootstrap_grand_mean, bootstrap_mean, difference, wilson
+
+
+def test_the_normal_quantile_that_is_written_out_is_scipys_to_the_last_bit():
+    assert norm.ppf(0.5 + intervals._LEVEL / 2) == intervals._Z
 
 
 def test_wilson_equals_the_textbook_value():
