@@ -4,10 +4,12 @@ Shards are locked before their run, and shards that somebody else holds are skip
 for each other. Ending a run touches none of its shards: those of an ended run are simply never claimed.
 """
 
+from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CursorResult, Select, Update, and_, exists, func, select, update
+from sqlalchemy import ColumnElement, CursorResult, Select, Update, and_, bindparam, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from evaluator.exceptions import EvaluatorError, Fault, InvalidResult, LostLease, WorkerSilent
@@ -22,6 +24,9 @@ from evaluator.types import Split
 
 MAX_FAILURES = 3
 """A shard whose attempts came to nothing this often ends its run."""
+
+_RUNS_TRIED = 16
+"""Of how many runs a shard is looked for, where other claims hold those of the first ones."""
 
 
 class Failure(NamedTuple):
@@ -111,11 +116,21 @@ def note(session: Session, run_id: UUID, line: str) -> None:
     session.add(EventRow(run_id=run_id, at=now(), text=line))
 
 
-def runs_in_turn(run_id: UUID | None) -> Select[UUID]:
-    """Select the runs of which a shard can be claimed, in the order in which they are served.
+def runs_in_turn(session: Session, run_id: UUID | None) -> Sequence[UUID]:
+    """Return the runs of which a shard can be claimed, at most `_RUNS_TRIED`, in the order in which they are served.
 
     High priority first; then those of the owner for whom the fewest shards are being measured; then the oldest.
     """
+    return session.scalars(_runs_in_turn(run_id is not None), {"asked": run_id}).all()
+
+
+def next_shard(session: Session, run_id: UUID) -> ShardRow | None:
+    """Return the first shard of a run that can be claimed, locked, or None; what others hold is skipped."""
+    return session.scalars(_next_shard(), {"asked": run_id}).first()
+
+
+@cache  # statements are made once: making them takes longer than executing them
+def _runs_in_turn(one: bool) -> Select[UUID]:
     busy = (
         select(RunRow.owner, func.count().label("shards"))
         .join(ShardRow, ShardRow.run_id == RunRow.id)
@@ -125,15 +140,16 @@ def runs_in_turn(run_id: UUID | None) -> Select[UUID]:
     )
     query = select(RunRow.id).outerjoin(busy, busy.c.owner == RunRow.owner).where(RunRow.state.in_(ACTIVE))
     query = query.where(exists().where(ShardRow.run_id == RunRow.id, _claimable()))
-    if run_id is not None:
-        query = query.where(RunRow.id == run_id)
-    return query.order_by(RunRow.priority.desc(), func.coalesce(busy.c.shards, 0), RunRow.created_at, RunRow.id)
+    if one:
+        query = query.where(RunRow.id == bindparam("asked"))
+    order = RunRow.priority.desc(), func.coalesce(busy.c.shards, 0), RunRow.created_at, RunRow.id
+    return query.order_by(*order).limit(_RUNS_TRIED)
 
 
-def next_shard(session: Session, run_id: UUID) -> ShardRow | None:
-    """Return the first shard of a run that can be claimed, locked, or None; what others hold is skipped."""
-    query = select(ShardRow).where(ShardRow.run_id == run_id, _claimable()).order_by(ShardRow.position).limit(1)
-    return session.scalars(query.with_for_update(skip_locked=True)).first()
+@cache
+def _next_shard() -> Select[ShardRow]:
+    query = select(ShardRow).where(ShardRow.run_id == bindparam("asked"), _claimable()).order_by(ShardRow.position)
+    return query.limit(1).with_for_update(skip_locked=True)
 
 
 def _claimable() -> ColumnElement[bool]:
@@ -150,10 +166,7 @@ def _claimable() -> ColumnElement[bool]:
 
 def cut_to(session: Session, shard: ShardRow, protocol: EvaluationProtocol, worker: str, target_seconds: float) -> None:
     """Shorten a waiting shard to what `worker` should need `target_seconds` for, and queue the rest of it."""
-    done = select(ShardRow.stop - ShardRow.start, ShardRow.seconds)
-    done = done.where(ShardRow.run_id == shard.run_id, ShardRow.stage == shard.stage, ShardRow.worker == worker)
-    done = done.where(ShardRow.state == ShardState.DONE, ShardRow.seconds.is_not(None))
-    last = session.execute(done.order_by(ShardRow.finished_at.desc()).limit(1)).first()
+    last = session.execute(_last_cost(), {"run": shard.run_id, "stage": shard.stage, "worker": worker}).first()
     cost = None if last is None else Cost(last[0], last[1] or 0.0)
     spec, rest = cut(protocol, spec_of(shard), last=cost, target_seconds=target_seconds)
     position = shard.position + len(spec)
@@ -162,6 +175,14 @@ def cut_to(session: Session, shard: ShardRow, protocol: EvaluationProtocol, work
         return
     shard.stop = spec.stop
     session.add(_shard(shard.run_id, position, rest))
+
+
+@cache
+def _last_cost() -> Select[int, float | None]:
+    done = select(ShardRow.stop - ShardRow.start, ShardRow.seconds)
+    done = done.where(ShardRow.run_id == bindparam("run"), ShardRow.stage == bindparam("stage"))
+    done = done.where(ShardRow.worker == bindparam("worker"), ShardRow.state == ShardState.DONE)
+    return done.where(ShardRow.seconds.is_not(None)).order_by(ShardRow.finished_at.desc()).limit(1)
 
 
 def spec_of(shard: ShardRow) -> ShardSpec:
@@ -216,15 +237,20 @@ def count_failure(session: Session, shard: ShardRow, failure: Failure) -> None:
 
 def expire(session: Session, run_id: UUID | None) -> int:
     """Count as failed, and queue again, the shards whose workers fell silent; return how many there were."""
-    query = select(ShardRow).join(RunRow, RunRow.id == ShardRow.run_id).where(RunRow.state.in_(ACTIVE))
-    query = query.where(ShardRow.state == ShardState.RUNNING, ShardRow.lease_expires < now())
-    if run_id is not None:
-        query = query.where(ShardRow.run_id == run_id)
-    silent = session.scalars(query.with_for_update(of=ShardRow, skip_locked=True)).all()
+    silent = session.scalars(_silent(run_id is not None), {"asked": run_id}).all()
     for shard in silent:
         count_failure(session, shard, silence(shard))
     session.flush()
     return len(silent)
+
+
+@cache
+def _silent(one: bool) -> Select[ShardRow]:
+    query = select(ShardRow).join(RunRow, RunRow.id == ShardRow.run_id).where(RunRow.state.in_(ACTIVE))
+    query = query.where(ShardRow.state == ShardState.RUNNING, ShardRow.lease_expires < now())
+    if one:
+        query = query.where(ShardRow.run_id == bindparam("asked"))
+    return query.with_for_update(of=ShardRow, skip_locked=True)
 
 
 def document(result: ShardResult) -> str:

@@ -16,18 +16,16 @@ from evaluator.store.engine import add_missing_columns, now, patient
 from evaluator.store.reading import SUMMARY, RunReader
 from evaluator.store.records import ACTIVE, Claim, Role, RunState, ShardState, Sweep
 from evaluator.store.rows import Row, RunRow, ShardRow, StageRow
+from evaluator.store.status import StatusReader
 from evaluator.store.workers import may_work
 
 _TABLES_LOCK = 5_261_204
 """Key of PostgreSQL's advisory lock while tables are made; any constant of ours."""
 
-_RUNS_TRIED = 16
-"""Of how many runs a shard is looked for, where other claims hold the first ones."""
-
 log = logging.getLogger(__name__)
 
 
-class RunStore(RunReader):
+class RunStore(RunReader, StatusReader):
     """Runs and their shards."""
 
     @patient
@@ -103,8 +101,7 @@ class RunStore(RunReader):
             if not may_work(session, Role.EVALUATION, worker):
                 return None
             steps.expire(session, run_id)
-            in_turn = session.scalars(steps.runs_in_turn(run_id).limit(_RUNS_TRIED)).all()
-            found = (steps.next_shard(session, waiting) for waiting in in_turn)
+            found = (steps.next_shard(session, waiting) for waiting in steps.runs_in_turn(session, run_id))
             shard = next((shard for shard in found if shard is not None), None)
             if shard is None:
                 return None
@@ -113,7 +110,8 @@ class RunStore(RunReader):
             if target_seconds is not None:
                 steps.cut_to(session, shard, protocol, worker, target_seconds)
             steps.take(shard, worker, lease_seconds)
-            if steps.set_state(session, run.id, (RunState.QUEUED,), state=RunState.RUNNING, started_at=now()):
+            first = run.state is RunState.QUEUED
+            if first and steps.set_state(session, run.id, (RunState.QUEUED,), state=RunState.RUNNING, started_at=now()):
                 steps.note(session, run.id, f"started by {worker}")
             return Claim(
                 run_id=run.id,

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Mapping
+from functools import cache
 
-from sqlalchemy import case, delete, exists, select, update
+from sqlalchemy import Select, bindparam, case, delete, exists, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -41,23 +42,8 @@ class WorkerRegister(Store):
     @patient
     def workers(self) -> tuple[WorkerRecord, ...]:
         """Return all workers that have been seen within a day, by name."""
-        query = select(WorkerRow, now() - WorkerRow.seen_at).where(WorkerRow.seen_at > now() - FORGET_SECONDS)
         with self._reading() as session:
-            busy = _busy(session)
-            return tuple(
-                WorkerRecord(
-                    name=row.name,
-                    role=Role(row.role),
-                    device=row.device,
-                    versions=json.loads(row.versions),
-                    started_at=as_time(row.started_at),
-                    seen_at=as_time(row.seen_at),
-                    silent_seconds=silent,
-                    draining=row.draining,
-                    busy_with=busy.get(row.name),
-                )
-                for row, silent in session.execute(query.order_by(WorkerRow.name))
-            )
+            return read_workers(session)
 
     @patient
     def drain(self, name: str, *, drain: bool = True) -> bool:
@@ -84,8 +70,7 @@ class WorkerRegister(Store):
     def pauses(self) -> tuple[Pause, ...]:
         """Return what is paused."""
         with self._reading() as session:
-            rows = session.scalars(select(PauseRow).order_by(PauseRow.role))
-            return tuple(Pause(Role(row.role), as_time(row.since), row.reason) for row in rows)
+            return read_pauses(session)
 
     @patient
     def forget(self) -> None:
@@ -94,11 +79,42 @@ class WorkerRegister(Store):
             session.execute(delete(WorkerRow).where(WorkerRow.seen_at <= now() - FORGET_SECONDS))
 
 
+def read_workers(session: Session) -> tuple[WorkerRecord, ...]:
+    """Return all workers that have been seen within a day, by name."""
+    query = select(WorkerRow, now() - WorkerRow.seen_at).where(WorkerRow.seen_at > now() - FORGET_SECONDS)
+    busy = _busy(session)
+    return tuple(
+        WorkerRecord(
+            name=row.name,
+            role=Role(row.role),
+            device=row.device,
+            versions=json.loads(row.versions),
+            started_at=as_time(row.started_at),
+            seen_at=as_time(row.seen_at),
+            silent_seconds=silent,
+            draining=row.draining,
+            busy_with=busy.get(row.name),
+        )
+        for row, silent in session.execute(query.order_by(WorkerRow.name))
+    )
+
+
+def read_pauses(session: Session) -> tuple[Pause, ...]:
+    """Return what is paused."""
+    rows = session.scalars(select(PauseRow).order_by(PauseRow.role))
+    return tuple(Pause(Role(row.role), as_time(row.since), row.reason) for row in rows)
+
+
 def may_work(session: Session, role: Role, worker: str) -> bool:
     """Whether work of `role` is handed out to `worker` at present."""
-    paused = exists().where(PauseRow.role == role.value)
-    draining = exists().where(WorkerRow.name == worker, WorkerRow.draining.is_(True))
-    return not session.scalar(select(case((paused | draining, True), else_=False)))
+    return not session.scalar(_held_back(), {"role": role.value, "worker": worker})
+
+
+@cache
+def _held_back() -> Select[bool]:
+    paused = exists().where(PauseRow.role == bindparam("role"))
+    draining = exists().where(WorkerRow.name == bindparam("worker"), WorkerRow.draining.is_(True))
+    return select(case((paused | draining, True), else_=False))
 
 
 def _busy(session: Session) -> dict[str, str]:

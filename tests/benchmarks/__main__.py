@@ -29,9 +29,11 @@ from evaluator.results import ShardSpec
 from evaluator.seeding import ExampleNoise, Purpose
 from evaluator.stages import device_name, library_versions, measure
 from evaluator.types import Split
-from tests.benchmarks import training
+from tests.benchmarks import scaling, training
 
 ROOT = Path(__file__).resolve().parents[2]
+SHARDS_A_SECOND = 100
+"""The least that a store shall take, without any work in them."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ def bars(points: int) -> list[Bar]:
             lambda: _reference(model, digits, points), lambda a, b: a == b),
         Bar("training_vs_plain_loop", 1.0, training.by_recipe, training.by_plain_loop,
             lambda a, b: bool(torch.allclose(torch.tensor(a), torch.tensor(b), rtol=0.01))),
+        Bar("queue_overhead", 0.95, lambda: scaling.by_workers(1, 10 * points), lambda: scaling.in_memory(10 * points),
+            lambda a, b: a == b),
+        Bar("two_workers_vs_one", 1.8, lambda: scaling.by_workers(2, 10 * points),
+            lambda: scaling.by_workers(1, 10 * points), lambda a, b: a == b),
     ]  # fmt: skip
 
 
@@ -128,11 +134,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few points, for a first look")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", metavar="WORD", help="the ratios whose names hold it")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     points = 20 if arguments.quick else 100
     ratios, agreed = [], True
-    for bar in bars(points):
+    for bar in (bar for bar in bars(points) if arguments.only in bar.name):
         seconds: dict[str, list[float]] = {"ours": [], "other": []}
         for _ in range(arguments.rounds):
             found = {}
@@ -149,7 +156,20 @@ def main() -> int:
             "points": points, "rounds": arguments.rounds, "same_outcomes": same,
         })  # fmt: skip
         print(f"{bar.name:<36} {median(each):5.2f}  [{min(each):.2f}, {max(each):.2f}]  bar {bar.bar}", flush=True)
-    document = {"device": device_name("cpu"), "threads": 1, "versions": library_versions(), "ratios": ratios}
+    rates = {
+        f"{kind}, {workers} workers": round(scaling.shards_a_second(kind, workers), 1)
+        for kind in ("sqlite", "postgresql")
+        for workers in (1, 64)
+    }
+    for name, rate in rates.items():
+        print(f"{'shards a second: ' + name:<46} {rate:7.1f}  bar {SHARDS_A_SECOND}", flush=True)
+    document = {
+        "device": device_name("cpu"),
+        "threads": 1,
+        "versions": library_versions(),
+        "ratios": ratios,
+        "shards_a_second": rates,
+    }
     target = ROOT / "var" / "bench.json"
     target.parent.mkdir(exist_ok=True)
     target.write_text(json.dumps(document, indent=2) + "\n")
