@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from uuid import UUID, uuid4
 
 from rich.box import SIMPLE
@@ -31,6 +30,7 @@ from evaluator.metrics import METRICS, Unit
 from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
 from evaluator.results import EvaluationResult, Measurement, ShardSpec, evaluation_to_json
 from evaluator.safetensors_header import read_header
+from evaluator.scratch import scratch_folder
 from evaluator.store import RunState, RunStore
 from evaluator.types import Split
 
@@ -122,8 +122,8 @@ def _measure(arguments: argparse.Namespace, messages: Console) -> EvaluationResu
         raise InvalidRequest(f"--out names a folder that does not exist: {arguments.out.parent}")
     environment = read_environment()
     limited = protocol.limited(arguments.limit)
-    with TemporaryDirectory(prefix="evaluation-") as folder:
-        checkpoint = _opened(arguments, protocol, Path(folder))
+    with scratch_folder() as folder:
+        checkpoint = _opened(arguments, protocol, folder)
         device = arguments.device or environment.device
         _check_measurable(checkpoint, limited, environment.data_dir, device)
         FOLDER.mkdir(parents=True, exist_ok=True)

@@ -1,23 +1,30 @@
 """How a Celery worker that is told to end tells its child, which may be at work for hours, to stop (torch-free)."""
 
 import os
-import shutil
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from celery.signals import worker_init, worker_shutdown, worker_shutting_down
 
+from evaluator.scratch import scratch_folder
+
 _DRAIN = "WORKER_DRAIN_FILE"
-"""Names the file by whose existence a worker tells its child to hand its work back and end."""
+"""Names the file by whose existence a worker tells its child to hand its work back and end; its name is the worker's
+process id."""
+
+_open_folder = ExitStack()
 
 
 def draining() -> bool:
-    """Whether the worker that this process belongs to, if it does, was told to end."""
-    return _DRAIN in os.environ and Path(os.environ[_DRAIN]).exists()
+    """Whether the worker that this process belongs to, if it does, was told to end or has died."""
+    if _DRAIN not in os.environ:
+        return False
+    file = Path(os.environ[_DRAIN])
+    return file.exists() or int(file.name) not in (os.getpid(), os.getppid())
 
 
 def _name_drain_file(**_: object) -> None:
-    os.environ[_DRAIN] = str(Path(tempfile.mkdtemp(prefix="worker-")) / "drain")
+    os.environ[_DRAIN] = str(_open_folder.enter_context(scratch_folder()) / str(os.getpid()))
 
 
 def _drain(**_: object) -> None:
@@ -25,7 +32,8 @@ def _drain(**_: object) -> None:
 
 
 def _remove_drain_file(**_: object) -> None:
-    shutil.rmtree(Path(os.environ.pop(_DRAIN)).parent)
+    del os.environ[_DRAIN]
+    _open_folder.close()
 
 
 worker_init.connect(_name_drain_file)

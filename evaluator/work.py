@@ -4,7 +4,6 @@ Any number of processes may run it at once. This one holds the address of the ru
 """
 
 import logging
-import tempfile
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +16,7 @@ from evaluator.attempts import attempt
 from evaluator.child import MeasuringChild
 from evaluator.protocol import EvaluationProtocol
 from evaluator.results import ShardResult, ShardSpec
+from evaluator.scratch import scratch_folder
 from evaluator.store import Claim, RunStore
 
 TARGET_SECONDS = {"cpu": 10.0, "gpu": 120.0}
@@ -74,7 +74,7 @@ def work(
     """
     start = open_measurer or partial(MeasuringChild, device=device, data_dir=data_dir, shard_seconds=shard_seconds)
     done, target_seconds, pause = 0, TARGET_SECONDS["cpu"], 0.05
-    with tempfile.TemporaryDirectory(prefix="evaluation-") as folder, _Bench(artifacts, Path(folder), start) as bench:
+    with scratch_folder() as folder, _Bench(artifacts, folder, start) as bench:
         while not stop():
             claim = store.claim(worker, run_id=run_id, lease_seconds=lease_seconds, target_seconds=target_seconds)
             if claim is None:

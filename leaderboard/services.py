@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from uuid import UUID, uuid4
 
 from django.contrib.auth.models import User
@@ -27,6 +26,7 @@ from evaluator.metrics import StageName
 from evaluator.protocol import EvaluationProtocol, from_json, to_json
 from evaluator.results import EvaluationResult
 from evaluator.safetensors_header import read_header
+from evaluator.scratch import scratch_folder
 from evaluator.store import (
     Queued,
     RunRecord,
@@ -137,8 +137,8 @@ def take_in() -> int:
         if (one.checkpoint_sha256, one.protocol.digest) in known:
             continue
         try:
-            with TemporaryDirectory(prefix="take-in-") as folder:
-                path = artifacts.fetch(one.checkpoint_sha256, Path(folder))
+            with scratch_folder() as folder:
+                path = artifacts.fetch(one.checkpoint_sha256, folder)
                 submit(path, title=one.title, protocol=one.protocol, is_reference=True)
             taken += 1
         except Exception:  # one checkpoint's trouble is not the others'; the next sweep tries again

@@ -1,18 +1,39 @@
-"""Real Celery workers for tests: where they meet, how they are started, and what became of them."""
+"""Real Celery workers for tests: where they meet, how they are started, killed and frozen, and what became of them."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
 
 from evaluator.store import RunStore
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
+
+
+class Worker(subprocess.Popen[bytes]):
+    """A Celery worker: this process listens, a child of it claims and reports, and a child of that measures."""
+
+    @property
+    def claiming(self) -> int | None:
+        """The process id of the one that claims, if there is one at the moment."""
+        return _child(self.pid, "spawn_main")
+
+    @property
+    def measuring(self) -> int | None:
+        """The process id of the one that measures, if there is one at the moment."""
+        return None if self.claiming is None else _child(self.claiming, "evaluator.measuring")
+
+    def kill_all(self) -> None:
+        """Kill all its processes with -9, frozen ones too; the one that measures ends with the one that claims."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self.wait()
 
 
 class Place:
@@ -22,16 +43,19 @@ class Place:
     """The module of the Celery application."""
     queue: ClassVar[str]
 
-    def __init__(self, folder: Path, queue_url: str) -> None:
+    def __init__(self, folder: Path, queue_url: str, store_url: str | None = None) -> None:
         self.folder = folder
+        self.scratch = folder / "scratch"
+        self.scratch.mkdir()
         self.variables = {
-            "RUN_STORE_URL": f"sqlite:///{folder / 'runs.sqlite3'}",
+            "RUN_STORE_URL": store_url or f"sqlite:///{folder / 'runs.sqlite3'}",
             "QUEUE_URL": queue_url,
             "ARTIFACTS_URL": str(folder / "artifacts"),
             "TRAINING_DIR": str(folder / "training"),
             "LEASE_SECONDS": "60",
             "EVALUATION_DEVICE": "cpu",
             "OMP_NUM_THREADS": "1",
+            "TMPDIR": str(self.scratch),
         }
         self.store = RunStore(self.variables["RUN_STORE_URL"])
         self.store.create_tables()
@@ -52,26 +76,70 @@ class Place:
         code = f"worker.app.connection_for_read().channel().queue_declare({queue!r}).message_count"
         return int(self.python(f"print({code})"))
 
-    @contextmanager
-    def worker(self, name: str) -> Iterator["subprocess.Popen[bytes]"]:
+    def start(self, name: str, **variables: str) -> Worker:
+        """Start a worker, with `variables` besides those of the place, and wait until it listens."""
         command = [sys.executable, "-m", "celery", "-A", self.application, "worker", "-P", "prefork", "-c", "1"]
         command += ["-Q", self.queue, "-n", f"{name}@%h", "--loglevel", "INFO"]
-        with (self.folder / f"{name}.log").open("wb") as log:
-            worker = subprocess.Popen(command, cwd=ROOT, env=os.environ | self.variables, stdout=log, stderr=log)
+        earlier = self.log(name).count("ready.")
+        environment = os.environ | self.variables | variables
+        with (self.folder / f"{name}.log").open("ab") as log:
+            worker = Worker(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
-            self.until(lambda: "ready." in self.log(name))
+            self.until(lambda: self.log(name).count("ready.") > earlier)
+        except BaseException:
+            worker.kill_all()
+            raise
+        return worker
+
+    @contextmanager
+    def worker(self, name: str, **variables: str) -> Iterator[Worker]:
+        """Yield a worker that is killed at the end, if it is still there."""
+        worker = self.start(name, **variables)
+        try:
             yield worker
         finally:
-            if worker.poll() is None:
-                worker.kill()
-            worker.wait()
+            worker.kill_all()
+
+    def processes(self) -> list[int]:
+        """Return the process ids of all that was started here, at any remove, and has not ended."""
+        return [pid for pid in _process_ids() if f"TMPDIR={self.scratch}" in _environment(pid)]
 
     def log(self, name: str) -> str:
-        return (self.folder / f"{name}.log").read_text()
+        path = self.folder / f"{name}.log"
+        return path.read_text() if path.exists() else ""
 
     def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not condition():
-            logs = "\n".join(path.read_text() for path in self.folder.glob("*.log"))
+            logs = "\n".join(f"{path.stem}: {path.read_text()}" for path in self.folder.glob("*.log"))
             assert time.monotonic() < deadline, logs
             time.sleep(0.05)
+
+
+def parent(pid: int) -> int | None:
+    """Return the process that `pid` is a child of; None when it has ended, though nobody may know that yet."""
+    try:
+        state, number, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if state == "Z" else int(number)
+
+
+def _child(pid: int, words: str) -> int | None:
+    children = (found for found in _process_ids() if parent(found) == pid)
+    return next((found for found in children if words in _read(found, "cmdline")), None)
+
+
+def _process_ids() -> list[int]:
+    return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+
+
+def _environment(pid: int) -> list[str]:
+    return _read(pid, "environ").split("\0")
+
+
+def _read(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_bytes().decode(errors="replace")
+    except OSError:  # it has ended, or is not ours
+        return ""
