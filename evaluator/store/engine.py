@@ -22,7 +22,7 @@ LOCK_SECONDS = 20
 """How long SQLite waits for another process's write."""
 
 PATIENCE_SECONDS = 15.0
-"""How long a call waits for a database that restarts, before it gives up."""
+"""How long a call waits, unless told otherwise, for a database that restarts, before it gives up."""
 
 
 class now(ColumnElement[float]):  # noqa: N801  # reads as the SQL function it is
@@ -80,10 +80,14 @@ def add_missing_columns(connection: Connection, metadata: MetaData) -> None:
 
 
 class Store:
-    """A part of the run store at `url`: `sqlite:///path` or `postgresql://…`. Safe to use from several threads."""
+    """A part of the run store at `url`: `sqlite:///path` or `postgresql://…`. Safe to use from several threads.
 
-    def __init__(self, url: str) -> None:
+    Its calls wait `patience_seconds` for a database that is away; who only asks how things stand brings none.
+    """
+
+    def __init__(self, url: str, *, patience_seconds: float = PATIENCE_SECONDS) -> None:
         self.engine = open_engine(url)
+        self.patience_seconds = patience_seconds
 
     def close(self) -> None:
         """Close all connections."""
@@ -108,12 +112,12 @@ def patient(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[An
     Every write compares before it swaps, so a repeat after a commit whose answer was lost changes nothing twice.
 
     Raises:
-        StoreUnavailable: the database did not answer for `PATIENCE_SECONDS`, or its tables do not exist.
+        StoreUnavailable: the database did not answer for the store's `patience_seconds`, or its tables do not exist.
     """
 
     @functools.wraps(method)
     def call(self: Any, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + self.patience_seconds
         wait = 0.05
         while True:
             try:

@@ -151,6 +151,55 @@ class Pause:
 
 
 @dataclass(frozen=True)
+class StageCost:
+    """What all shards of a stage took that were ever measured."""
+
+    stage: StageName
+    shards: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class FailureCount:
+    """How many runs failed for one kind of reason: the name of an exception, and who had to act."""
+
+    failure: str
+    fault: Fault | None
+    runs: int
+
+
+@dataclass(frozen=True)
+class FailedRun:
+    """Why a run failed, and when."""
+
+    run_id: UUID
+    at: datetime
+    failure: str
+    fault: Fault | None
+    error: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """How all work stands. Each state and each role has its number, zero or not."""
+
+    at: datetime
+    """The database's time, in UTC."""
+    runs: dict[RunState, int]
+    shards: dict[ShardState, int]
+    """Of the runs that have not ended; what waits is cut only when it is claimed."""
+    trainings: dict[ShardState, int]
+    oldest_seconds: dict[Role, float]
+    """The age of the oldest run of which a shard waits, and of the oldest training that waits; 0 where none does."""
+    workers: tuple[WorkerRecord, ...]
+    pauses: tuple[Pause, ...]
+    costs: tuple[StageCost, ...]
+    failures: tuple[FailureCount, ...]
+    last_failures: tuple[FailedRun, ...]
+    """Latest first."""
+
+
+@dataclass(frozen=True)
 class TrainingOrder:
     """A training that shall be done once, and one snapshot of it that shall be handed in under a protocol.
 
