@@ -47,6 +47,12 @@ class Files:
         """Return the file of the network on its way, after `epoch` epochs."""
         return self.folder / "snapshots" / f"epoch-{epoch:04}.safetensors"
 
+    @property
+    def to_go_on(self) -> list[Path]:
+        """What there is of an unfinished training, the state last."""
+        there = [self.log, self.best, *sorted((self.folder / "snapshots").glob("epoch-*.safetensors")), self.state]
+        return [path for path in there if path.exists()]
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes out for the length of a block; the lock ends with its process, however that ends.

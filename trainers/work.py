@@ -1,4 +1,4 @@
-"""The work loop of training workers: claim a training, go on where its folder says, put its networks away."""
+"""The work loop of training workers: claim a training, go on where it was, on whichever host, put its networks away."""
 
 import logging
 from collections.abc import Callable
@@ -7,11 +7,12 @@ from pathlib import Path
 from evaluator.artifacts import Artifacts
 from evaluator.attempts import HandBack, attempt
 from evaluator.devices import find_device
-from evaluator.exceptions import FolderBusy
+from evaluator.exceptions import ArtifactsUnavailable, FolderBusy
 from evaluator.store import TrainingClaim, TrainingStore
-from trainers.folder import training_folder
+from trainers.folder import Files, training_folder
 from trainers.loop import EpochRecord, TrainedVariant, train
 from trainers.recipe import Recipe
+from trainers.travelling import Traveller
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +31,10 @@ def work(
 ) -> int:
     """Train what waits, each in a folder below `folder`, and return how many trainings were finished.
 
-    Every epoch is saved and told to the store. The loop ends when nothing waits, when an attempt came to nothing (the
-    next wake-up is soon enough to try again), or when `stop` says so at the end of an epoch, which hands the training
-    back. `on_done` is called after each training.
+    Every epoch is saved and told to the store, and now and then the state goes to the artifacts, from where a worker
+    on another host goes on. The loop ends when nothing waits, when an attempt came to nothing (the next wake-up is
+    soon enough to try again), or when `stop` says so at the end of an epoch, which sends the state and hands the
+    training back. `on_done` is called after each training.
 
     Raises:
         InvalidSetting: there is no such device here.
@@ -64,16 +66,29 @@ def _attempt(
         own = training_folder(folder, recipe, claim.seed)
         log.info("attempt %d of %s, seed %d, in %s", claim.attempt, recipe.name, claim.seed, own)
 
+        traveller = Traveller(store, artifacts, claim, Files(own))
+
         def progress(record: EpochRecord) -> None:
             store.advance(claim, record.epoch)
-            tick()
+            if record.epoch == record.epochs:
+                return  # what is done is better finished than handed back
+            try:
+                tick()
+            except HandBack:
+                traveller.send(record.epoch)
+                raise
+            traveller.send_when_due(record.epoch)
 
         try:
+            traveller.arrive()
             variant = train(
                 recipe, seed=claim.seed, folder=own, device=device, data_dir=data_dir, progress=progress, save_every=1
             )
-        except FolderBusy as busy:  # who lost this claim before us has not noticed yet
-            raise HandBack from busy
-        best_sha256 = None if variant.best is None else artifacts.put(variant.best)
-        store.finish(claim, final_sha256=artifacts.put(variant.final), best_sha256=best_sha256)
+            best_sha256 = None if variant.best is None else artifacts.put(variant.best)
+            store.finish(claim, final_sha256=artifacts.put(variant.final), best_sha256=best_sha256)
+        except (FolderBusy, ArtifactsUnavailable) as later:
+            # Who lost this claim before us has not noticed yet, or the artifacts are away: nothing of it is lost.
+            log.warning("%s", later)
+            raise HandBack from later
+        traveller.end()
         return variant

@@ -25,6 +25,7 @@ AT = TrainingOrder(
 STOPPED = replace(AT, name="digits/at-early-stopped", snapshot="best", title="AT, early stopped")
 AWP = replace(AT, digest="b" * 64, name="digits/awp", title="AWP")
 FINAL, BEST = "1" * 64, "2" * 64
+STATE, LATER = "3" * 64, "4" * 64
 
 
 @pytest.fixture
@@ -110,6 +111,7 @@ def test_a_silent_worker_loses_its_training_and_every_late_report_is_refused(sto
         store.heartbeat,
         store.release,
         lambda claim: store.advance(claim, 1),
+        lambda claim: store.keep(claim, 1, STATE),
         lambda claim: store.fail(claim, RuntimeError()),
         lambda claim: store.finish(claim, final_sha256=FINAL, best_sha256=None),
     ):
@@ -192,3 +194,47 @@ def test_expiry_without_a_claim_queues_again_what_the_dead_held(store):
     assert store.expire() == 0
     assert record(store).state is ShardState.QUEUED
     assert "dead fell silent" in record(store).error
+
+
+def test_the_next_claim_says_where_the_last_state_lies_and_whoever_replaces_it_hears_of_the_one_before(store):
+    store.queue([AT])
+    first = store.claim("host A", lease_seconds=-1)
+    assert (first.saved_epoch, first.saved_sha256) == (None, None)
+    assert store.keep(first, 10, STATE) is None
+    second = store.claim("host B")
+    assert (second.saved_epoch, second.saved_sha256) == (10, STATE)
+    assert store.keep(second, 20, LATER) == STATE
+    assert (record(store).saved_epoch, record(store).saved_sha256) == (20, LATER)
+    with pytest.raises(LostLease):
+        store.keep(first, 30, STATE)
+    store.finish(second, final_sha256=FINAL, best_sha256=None)
+    assert (record(store).saved_epoch, record(store).saved_sha256) == (None, None)
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_a_cancelled_training_ends_and_goes_on_where_it_was_once_it_is_queued_again(store, running):
+    store.queue([AT])
+    claim = store.claim("worker")
+    store.advance(claim, 10)
+    store.keep(claim, 10, STATE)
+    if not running:
+        store.release(claim)
+    assert store.cancel(AT.digest, AT.seed)
+    assert (record(store).state, record(store).fault) == (ShardState.FAILED, Fault.OPERATOR)
+    assert "cancelled" in record(store).error
+    for refused in (store.heartbeat, store.release, lambda claim: store.advance(claim, 11)):
+        with pytest.raises(LostLease):
+            refused(claim)
+    assert store.claim("worker") is None
+    assert not store.cancel(AT.digest, AT.seed)
+    assert store.queue([AT]) == Queued(trainings=1, hand_ins=0)
+    assert store.claim("worker").saved_sha256 == STATE
+
+
+def test_what_is_done_or_unknown_is_not_cancelled(store):
+    assert not store.cancel(AT.digest, AT.seed)
+    store.queue([AT, replace(AT, seed=0)])
+    assert store.cancel(AT.digest, AT.seed)
+    store.finish(store.claim("worker"), final_sha256=FINAL, best_sha256=None)
+    assert not store.cancel(AT.digest, 0)
+    assert {one.seed: one.state for one in store.trainings()} == {AT.seed: ShardState.FAILED, 0: ShardState.DONE}
