@@ -21,7 +21,7 @@ from django.utils.text import slugify
 from evaluator.artifacts import Artifacts
 from evaluator.checkpoint_file import open_checkpoint
 from evaluator.environment import read_environment
-from evaluator.exceptions import Fault, InvalidRequest
+from evaluator.exceptions import ArtifactsUnavailable, Fault, InvalidRequest
 from evaluator.metrics import StageName
 from evaluator.protocol import EvaluationProtocol, from_json, to_json
 from evaluator.results import EvaluationResult
@@ -202,8 +202,8 @@ def sweep() -> Counter[str]:
     """Bring every pending submission to where its run stands; return how many came to stand where.
 
     Expires and completes what dead workers left in the run store, takes in what was trained, publishes complete runs,
-    mirrors failed ones with their reason, creates runs that were never created, and wakes the workers while anything
-    waits.
+    mirrors failed ones with their reason, creates runs that were never created, wakes the workers while anything
+    waits, and removes what killed processes left half stored among the artifacts.
     """
     store, trainings = run_store(), training_store()
     store.sweep()
@@ -227,6 +227,10 @@ def sweep() -> Counter[str]:
             log.exception("submission %s could not be brought forward", submission.slug)
     if waiting is not None:
         dispatch.evaluate(waiting)
+    try:
+        Artifacts(read_environment().artifacts_url).sweep()
+    except ArtifactsUnavailable as absence:  # what was left half stored can wait
+        log.warning("%s", absence)
     return Counter(Submission.objects.values_list("state", flat=True))
 
 

@@ -1,5 +1,6 @@
 """From a checkpoint file to published numbers, through both stores."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -9,8 +10,9 @@ from django.core.management import CommandError, call_command
 from kombu.exceptions import OperationalError
 
 from evaluator import worker
+from evaluator.artifacts import Artifacts
 from evaluator.environment import read_environment
-from evaluator.exceptions import DatasetMissing, Fault, InvalidCheckpoint, InvalidRequest
+from evaluator.exceptions import ArtifactsUnavailable, DatasetMissing, Fault, InvalidCheckpoint, InvalidRequest
 from evaluator.protocol import CIFAR10_LINF, DIGITS_LINF, SMOKE
 from evaluator.store import RunState
 from leaderboard import services
@@ -170,6 +172,25 @@ def test_the_sweep_queues_a_submission_whose_run_was_never_created(
     run = services.run_store().run(submission.run_id)
     assert run is not None
     assert run.state is RunState.QUEUED
+
+
+def test_the_sweep_removes_what_was_left_half_stored_a_day_ago_and_does_without_artifacts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "artifacts"
+    folder.mkdir()
+    left, growing = folder / ".incoming-left", folder / ".incoming-growing"
+    for path in (left, growing):
+        path.touch()
+    os.utime(left, (0, 0))
+    services.sweep()
+    assert list(folder.iterdir()) == [growing]
+
+    def away(_: Artifacts) -> int:
+        raise ArtifactsUnavailable("the artifacts are away; try again")
+
+    monkeypatch.setattr(Artifacts, "sweep", away)
+    assert services.sweep() == {}
 
 
 def test_one_submission_in_trouble_does_not_stop_the_sweep(
