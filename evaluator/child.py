@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from evaluator.environment import read_environment
-from evaluator.exceptions import EvaluatorError, InvalidResult, ShardTimeout
+from evaluator.exceptions import EvaluatorError, InvalidResult, OutOfMemory, ShardTimeout
 from evaluator.messages import (
     Failed,
     Measured,
@@ -20,6 +20,7 @@ from evaluator.messages import (
     longest_answer,
     request_to_line,
 )
+from evaluator.metrics import StageName
 from evaluator.pipes import PipedProcess
 from evaluator.protocol import EvaluationProtocol, to_json
 from evaluator.results import ShardResult, ShardSpec
@@ -36,6 +37,8 @@ _PASSED_ON_PREFIXES = (
 _KEEP = str(1 << 30)
 _ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": _KEEP, "MALLOC_TRIM_THRESHOLD_": _KEEP}
 """glibc would otherwise give large blocks back to the system at every step of an attack and ask for them again."""
+
+BATCH_SIZE = 128
 
 _LONGEST_READY = 1 << 16
 
@@ -72,6 +75,7 @@ class MeasuringChild:
         self._shard_seconds = shard_seconds
         self._process: PipedProcess | None = None
         self._ready = Ready("", {})
+        self._fitting: dict[StageName, int] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -104,13 +108,15 @@ class MeasuringChild:
     ) -> ShardResult:
         """Return what the process measures, and call `tick` several times a second until then.
 
-        What `tick` raises ends the process and goes through. The process lives on only where it answered in order,
-        with a result or with one of the errors `FORESEEN` or MeasuringFailed. Each error holds in `log` what the
-        process last wrote to its standard error.
+        Where memory does not suffice, another process tries again with half the batch, and so on: no number depends
+        on the batch size (see `smaller`). What `tick` raises ends the process and goes through. The process lives on
+        only where it answered in order, with a result or an error. Each error holds in `log` what the process last
+        wrote to its standard error.
 
         Raises:
-            InvalidCheckpoint, InvalidRequest, DatasetMissing, OutOfMemory: as measured in this process.
-            ShardTimeout: `shard_seconds` have passed, the start of the process included.
+            InvalidCheckpoint, InvalidRequest, InvalidSetting, DatasetMissing: as measured in this process.
+            OutOfMemory: the smallest batch does not fit.
+            ShardTimeout: `shard_seconds` have passed, all starts of processes included.
             MeasuringDied: it ended without an answer.
             MeasuringFailed: it met any other error.
             InvalidResult: its answer is none, or not to the question.
@@ -125,28 +131,46 @@ class MeasuringChild:
                 )
             tick()
 
-        try:
-            process = self._process or self._start(wait)
-            process.write(request_to_line(Request(to_json(protocol), spec, batch_size)))
-            answer = answer_from_line(process.read_line(longest_answer(protocol, spec), wait))
-            match answer:
-                case Measured(result):
-                    check_result(result, spec, self._ready, time.monotonic() - started)
-                    return result
-                case Ready():
-                    raise InvalidResult("the measuring process said that it is ready where a result was expected")
-        except BaseException as error:
-            log = self._end()
-            if isinstance(error, EvaluatorError):
-                error.log = log
-            raise
-        failure = answer.to_error()
-        failure.log = process.last_lines
-        raise failure
+        size = min(batch_size or BATCH_SIZE, len(spec))
+        size = min(size, self._fitting.get(spec.stage, size))
+        while True:
+            answer = self._ask(protocol, Request(to_json(protocol), spec, size), wait)
+            if isinstance(answer, Measured):
+                return answer.result
+            error = answer.to_error()
+            error.log = "" if self._process is None else self._process.last_lines
+            if not isinstance(error, OutOfMemory):
+                raise error
+            self.close()  # memory that an attempt has left in pieces may be too little for any batch
+            # AutoAttack's batch is the protocol's chunk, which decides outcomes and cannot be cut.
+            if size == 1 or spec.stage is StageName.AUTOATTACK:
+                raise error
+            size = self._fitting[spec.stage] = smaller(size)
 
     def close(self) -> None:
         """End the process, if there is one."""
-        self._end()
+        process, self._process = self._process, None
+        if process is not None:
+            process.end()
+
+    def _ask(self, protocol: EvaluationProtocol, request: Request, wait: Callable[[], None]) -> Measured | Failed:
+        """Return the answer of the process, which ends if it gives none; start one if there is none."""
+        started = time.monotonic()
+        try:
+            process = self._process or self._start(wait)
+            process.write(request_to_line(request))
+            answer = answer_from_line(process.read_line(longest_answer(protocol, request.spec), wait))
+            if isinstance(answer, Ready):
+                raise InvalidResult("the measuring process said that it is ready where a result was expected")
+            if isinstance(answer, Measured):
+                check_result(answer.result, request.spec, self._ready, time.monotonic() - started)
+        except BaseException as error:
+            ended = self._process
+            self.close()
+            if isinstance(error, EvaluatorError) and ended is not None:
+                error.log = ended.last_lines
+            raise
+        return answer
 
     def _start(self, wait: Callable[[], None]) -> PipedProcess:
         self._process = PipedProcess(self._command, clean_environment())
@@ -159,10 +183,8 @@ class MeasuringChild:
                 raise InvalidResult("the measuring process sent a result before it was asked for one")
         return self._process
 
-    def _end(self) -> str:
-        """End the process, if there is one, and return the last lines it wrote."""
-        process, self._process = self._process, None
-        if process is None:
-            return ""
-        process.end()
-        return process.last_lines
+
+def smaller(batch_size: int) -> int:
+    """Return half a batch, a multiple of 4 if it can be: oneDNN's bits are the same for any batch of 4 or more."""
+    half = batch_size // 2
+    return half if half < 4 else half - half % 4

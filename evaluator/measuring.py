@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, BinaryIO
 from evaluator.exceptions import EvaluatorError, OutOfMemory
 from evaluator.lifetime import end_at_hang_up, end_with_parent
 from evaluator.messages import Answer, Failed, Measured, Ready, Request, answer_to_line, request_from_line
-from evaluator.metrics import StageName
 from evaluator.protocol import from_json
 from evaluator.results import ShardResult
 
@@ -25,8 +24,15 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_MEMORY_RAN_OUT = ("out of memory", "can't allocate memory", "std::bad_alloc", "_STATUS_ALLOC_FAILED")
-"""How torch's errors say it: its allocators', C++'s, cuBLAS's and cuDNN's, which are all RuntimeErrors."""
+_MEMORY_RAN_OUT = (
+    "out of memory",
+    "can't allocate memory",
+    "std::bad_alloc",
+    "_STATUS_ALLOC_FAILED",
+    "could not create a primitive",
+    "could not execute a primitive",
+)
+"""How torch's errors say it: its allocators', C++'s, cuBLAS's and cuDNN's, and oneDNN's; all are RuntimeErrors."""
 
 
 def main() -> int:
@@ -86,26 +92,21 @@ def _ready(device: "torch.device") -> Ready:
 
 
 def _measure(model: "nn.Module", device: "torch.device", data_dir: Path, request: Request) -> ShardResult:
-    """Measure, with half the batch for as long as memory does not suffice: no number depends on the batch size."""
     from evaluator.datasets import load_dataset
-    from evaluator.stages import DEFAULT_BATCH_SIZE, measure
+    from evaluator.stages import measure
 
-    protocol, spec = from_json(request.protocol), request.spec
+    protocol, spec, batch_size = from_json(request.protocol), request.spec, request.batch_size
     dataset = load_dataset(protocol.dataset, data_dir=data_dir)
-    batch_size = min(request.batch_size or DEFAULT_BATCH_SIZE, len(spec))
-    while True:
-        try:
-            return measure(model, dataset, protocol, spec, device=device, batch_size=batch_size)
-        except Exception as error:
-            if not _memory_ran_out(error):
-                raise
-            # AutoAttack's batch is the protocol's chunk, which decides outcomes and cannot be cut.
-            if batch_size == 1 or spec.stage is StageName.AUTOATTACK:
-                raise OutOfMemory(f"{spec} needs more memory than {device} has in its smallest batch") from error
-        batch_size //= 2
+    try:
+        return measure(model, dataset, protocol, spec, device=device, batch_size=batch_size)
+    except Exception as error:
+        if memory_ran_out(error):
+            raise OutOfMemory(f"{spec} needs more memory than {device} has, in batches of {batch_size}") from error
+        raise
 
 
-def _memory_ran_out(error: Exception) -> bool:
+def memory_ran_out(error: Exception) -> bool:
+    """Whether `error` is one of the many ways in which torch and Python say that memory does not suffice."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY_RAN_OUT)
     )
@@ -113,10 +114,8 @@ def _memory_ran_out(error: Exception) -> bool:
 
 def _failed(error: Exception) -> Failed:
     traceback.print_exception(error)
-    if isinstance(error, EvaluatorError):
-        return Failed(type(error).__name__, str(error))
-    if _memory_ran_out(error):
-        return Failed(OutOfMemory.__name__, "the checkpoint and its data set need more memory than there is here")
+    if not isinstance(error, EvaluatorError) and memory_ran_out(error):
+        return Failed(OutOfMemory.__name__, "the checkpoint or its data set needs more memory than there is")
     return Failed(type(error).__name__, str(error))
 
 

@@ -19,7 +19,8 @@ WAIT_SECONDS = 0.2
 """How often somebody who waits for a line is called back."""
 
 _CHUNK_BYTES = 1 << 16
-_LOG_LINES = 20
+_LOG_LINES = 40
+_LINE_CHARACTERS = 200
 _LOG_CHARACTERS = 4000
 _PATIENCE_SECONDS = 10.0
 
@@ -58,7 +59,7 @@ class PipedProcess:
     def last_lines(self) -> str:
         """The last lines it wrote to standard error since it was last asked."""
         lines = printable(self._tail.decode(errors="replace")).splitlines()
-        return "\n".join(lines[-_LOG_LINES:])[-_LOG_CHARACTERS:]
+        return "\n".join(line[:_LINE_CHARACTERS] for line in lines[-_LOG_LINES:])[-_LOG_CHARACTERS:]
 
     def write(self, line: bytes) -> None:
         """Send a line.
