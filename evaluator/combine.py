@@ -60,9 +60,9 @@ def check(protocol: EvaluationProtocol, result: ShardResult) -> None:
         if len(values) != len(spec):
             raise InvalidResult(f"{spec} reports {len(values)} values of {name}, expected {len(spec)}")
     if spec.stage is StageName.AUTOATTACK:
-        unknown = set(result.values["broken_by"]) - set(BROKEN_BY)
+        unknown = [outcome for outcome in result.values["broken_by"] if outcome not in BROKEN_BY]
         if unknown:
-            raise InvalidResult(f"{spec} reports outcomes {sorted(map(str, unknown))}, expected some of {BROKEN_BY}")
+            raise InvalidResult(f"{spec} reports the outcome {unknown[0]!r:.80}, expected one of {BROKEN_BY}")
         return
     try:
         arrays = {name: np.asarray(values, dtype=np.float64) for name, values in result.values.items()}

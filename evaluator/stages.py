@@ -18,6 +18,7 @@ from evaluator.flatness.neighborhood import sphere_sample
 from evaluator.flatness.perturbation import perturbed
 from evaluator.metrics import StageName
 from evaluator.observed import full_float32, observed
+from evaluator.plan import FIRST_EXAMPLES
 from evaluator.protocol import EvaluationProtocol, PgdSettings
 from evaluator.results import ShardResult, ShardSpec
 from evaluator.seeding import ExampleNoise, Purpose
@@ -52,9 +53,12 @@ def measure(
     warnings: tuple[str, ...] = ()
 
     def batches() -> Iterator[_Batch]:
-        for start in range(0, len(images), size):
+        stop = 0
+        while stop < len(images):
             tick()
-            stop = min(start + size, len(images))
+            start, stop = stop, stop + size
+            if len(images) - stop < min(size, FIRST_EXAMPLES):  # too few for a batch whose bits are any other's
+                stop = len(images)
             yield range(spec.start + start, spec.start + stop), images[start:stop], labels[start:stop]
 
     started = time.perf_counter()

@@ -141,7 +141,7 @@ def test_django_finds_no_fault_and_no_file_is_left_to_collect(image):
 
 
 def test_the_site_worker_loads_and_sweeps(image, site):
-    image.run("python", "-c", "import leaderboard.tasks")
+    image.run("python", "-c", "import leaderboard.celery, django; django.setup(); import leaderboard.tasks")
     image.run("python", "manage.py", "publish")
 
 
