@@ -2,12 +2,14 @@
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import copy_context
 from types import TracebackType
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
-from evaluator.exceptions import InvalidSetting, LostLease, StoreUnavailable
+from evaluator.exceptions import ArtifactsUnavailable, InvalidSetting, LostLease, StoreUnavailable
+from evaluator.logs import about
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +20,10 @@ class Leased(Protocol):
     @property
     def lease_seconds(self) -> float:
         """Return how long it holds after each heartbeat."""
+
+    @property
+    def ids(self) -> Mapping[str, Any]:
+        """Return what a log says of everything that happens under it."""
 
 
 C = TypeVar("C", bound=Leased)
@@ -46,9 +52,16 @@ def attempt(store: LeasingStore[C], claim: C, stop: Callable[[], bool]) -> Itera
     """Keep the lease for the length of a block, which calls the yielded function now and then.
 
     That function ends the block when the lease is lost or `stop` says so. What ends the block, the last report's
-    refusal too, is recorded in the store and goes no further, but for what ends the process, the store's absence, and
-    a setting of this worker that others may have right.
+    refusal too, is recorded in the store and goes no further, but for what ends the process, the absence of a store,
+    and a setting of this worker that others may have right: these count as no failure. Every line that is logged
+    meanwhile carries the claim's ids.
     """
+    with about(claim.ids), _recorded(store, claim, stop) as tick:
+        yield tick
+
+
+@contextmanager
+def _recorded(store: LeasingStore[C], claim: C, stop: Callable[[], bool]) -> Iterator[Callable[[], None]]:
     try:
         with _Heartbeat(store, claim) as heartbeat:
 
@@ -62,7 +75,7 @@ def attempt(store: LeasingStore[C], claim: C, stop: Callable[[], bool]) -> Itera
         raise
     except LostLease as loss:
         log.warning("%s", loss)
-    except InvalidSetting:
+    except (InvalidSetting, ArtifactsUnavailable):
         store.release(claim)
         raise
     except Exception as error:
@@ -87,7 +100,7 @@ class _Heartbeat(Generic[C]):
         self._claim = claim
         self._stopped = threading.Event()
         self._loss: LostLease | None = None
-        self._thread = threading.Thread(target=self._beat, daemon=True)
+        self._thread = threading.Thread(target=copy_context().run, args=(self._beat,), daemon=True)
 
     def __enter__(self) -> "_Heartbeat[C]":
         self._thread.start()

@@ -9,6 +9,7 @@
 | `TRAINING_DIR` | `var/training` | folder of trainings, a folder each |
 | `EVALUATION_DEVICE` | `auto` | `auto`, `cpu`, `cuda` or `cuda:n` |
 | `LEASE_SECONDS` | `60` | how long a silent worker keeps its shard or training |
+| `LOG_FORMAT` | `text` | `text` for people, or `json`: an object a line |
 | `SHARD_SECONDS` | `7200` | how long a shard may take before its measuring process is ended |
 
 It is not called `BROKER_URL`, because Celery's command line would take that for itself, before paths are resolved.
@@ -43,6 +44,7 @@ class Environment:
     device: str
     lease_seconds: float
     shard_seconds: float
+    log_format: str
 
 
 def read_environment(variables: Mapping[str, str] = os.environ) -> Environment:
@@ -62,6 +64,7 @@ def read_environment(variables: Mapping[str, str] = os.environ) -> Environment:
         device=_device(variables.get("EVALUATION_DEVICE") or "auto"),
         lease_seconds=_seconds(variables, "LEASE_SECONDS", "60", 1, 3600),
         shard_seconds=_seconds(variables, "SHARD_SECONDS", "7200", 10, 7 * 24 * 3600),
+        log_format=_log_format(variables.get("LOG_FORMAT") or "text"),
     )
 
 
@@ -83,6 +86,12 @@ def _artifacts(url: str) -> str:
 def _device(name: str) -> str:
     if not DEVICE_NAME.fullmatch(name):
         raise InvalidSetting(f"EVALUATION_DEVICE is {name!r}; expected auto, cpu, cuda or cuda:n")
+    return name
+
+
+def _log_format(name: str) -> str:
+    if name not in ("text", "json"):
+        raise InvalidSetting(f"LOG_FORMAT is {name!r}; expected text or json")
     return name
 
 

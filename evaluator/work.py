@@ -133,8 +133,8 @@ class _Bench:
 
 def _attempt(store: RunStore, claim: Claim, bench: _Bench, stop: Callable[[], bool]) -> ShardResult | None:
     """Measure and report one shard; None when it was handed back, lost or failed, which the store then knows."""
-    log.info("run %s: attempt %d of %s", claim.run_id, claim.attempt, claim.spec)
     with attempt(store, claim, stop) as tick:  # whatever ends it early is recorded there, and None is returned
+        log.info("run %s: attempt %d of %s", claim.run_id, claim.attempt, claim.spec)
         measurer = bench.measurer_of(claim.checkpoint_sha256)
         batch_size = _RETRY_BATCH_SIZES[min(claim.failures, len(_RETRY_BATCH_SIZES) - 1)]
         result = measurer.measure(claim.protocol, claim.spec, tick=tick, batch_size=batch_size)

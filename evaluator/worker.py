@@ -13,9 +13,10 @@ from typing import Any
 from uuid import UUID
 
 from celery import Celery
+from celery.signals import setup_logging
 from kombu.exceptions import OperationalError
 
-from evaluator import presence
+from evaluator import logs, presence
 from evaluator.artifacts import Artifacts
 from evaluator.broker import EVALUATION_QUEUE, broker_settings, wake
 from evaluator.draining import draining
@@ -36,6 +37,7 @@ def _settings() -> dict[str, Any]:
 
 app.add_defaults(_settings)  # read when first needed, not at import
 presence.keep_present(Role.EVALUATION)
+setup_logging.connect(logs.set_up)
 
 
 @app.task(name="evaluator.evaluate")  # type: ignore[untyped-decorator]  # Celery has no types
@@ -85,6 +87,7 @@ def main() -> int:
     """Measure until no shard waits; the site's sweep finds what is complete where no broker can be told."""
     told_to_end = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told_to_end.set())
+    logs.set_up()
     here = read_environment()
     present = presence.Presence(here.run_store_url, Role.EVALUATION, here.lease_seconds)
 

@@ -4,7 +4,9 @@ import os
 from typing import Any
 
 from celery import Celery
+from celery.signals import setup_logging
 
+from evaluator import logs
 from evaluator.broker import SITE_QUEUE, broker_settings
 from evaluator.environment import read_environment
 
@@ -24,3 +26,4 @@ def _settings() -> dict[str, Any]:
 
 
 app.add_defaults(_settings)  # read when first needed, not at import
+setup_logging.connect(logs.set_up)

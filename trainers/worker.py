@@ -7,8 +7,9 @@ which is spawned, as in measuring workers.
 from typing import Any
 
 from celery import Celery
+from celery.signals import setup_logging
 
-from evaluator import presence
+from evaluator import logs, presence
 from evaluator.artifacts import Artifacts
 from evaluator.broker import TRAINING_QUEUE, broker_settings, wake
 from evaluator.draining import draining
@@ -27,6 +28,7 @@ def _settings() -> dict[str, Any]:
 
 app.add_defaults(_settings)  # read when first needed, not at import
 presence.keep_present(Role.TRAINING)
+setup_logging.connect(logs.set_up)
 
 
 @app.task(name="trainers.train")  # type: ignore[untyped-decorator]  # Celery has no types

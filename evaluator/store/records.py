@@ -107,6 +107,20 @@ class Claim:
     protocol: EvaluationProtocol
     checkpoint_sha256: str
 
+    @property
+    def ids(self) -> dict[str, str | int | None]:
+        """What a log says of everything that happens under this claim."""
+        return {
+            "run_id": str(self.run_id),
+            "stage": self.spec.stage,
+            "split": self.spec.split,
+            "start": self.spec.start,
+            "stop": self.spec.stop,
+            "weight_sample": self.spec.weight_sample,
+            "attempt": self.attempt,
+            "worker": self.worker,
+        }
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -253,6 +267,11 @@ class TrainingClaim:
     saved_epoch: int | None
     saved_sha256: str | None
     """The state in the artifacts, and how many epochs it has behind it; None when there is none."""
+
+    @property
+    def ids(self) -> dict[str, str | int | None]:
+        """What a log says of everything that happens under this claim."""
+        return {"training": self.digest, "seed": self.seed, "attempt": self.attempt, "worker": self.worker}
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ def test_servers_object_stores_and_absolute_paths_stay_as_they_are():
         ("QUEUE_URL", "filesystem://"),
         ("EVALUATION_DEVICE", "gpu"),
         ("EVALUATION_DEVICE", "cuda:"),
+        ("LOG_FORMAT", "xml"),
         ("LEASE_SECONDS", "a minute"),
         ("LEASE_SECONDS", "0"),
         ("LEASE_SECONDS", "nan"),
