@@ -1,6 +1,7 @@
 """Typed readers of environment variables; a wrong value stops the start with a sentence."""
 
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 
+_TOKEN_LENGTH = 20
 _SWITCH = {"on": True, "off": False}
 
 
@@ -62,6 +64,17 @@ def database(name: str, default: str, *, root: Path) -> dict[str, Any]:
         f"{name} has the scheme {url.scheme!r} and the path {url.path!r}; "
         "it must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME"
     )
+
+
+def token(name: str) -> str:
+    """Return the token of the variable, empty where there is none; one that can be guessed is refused."""
+    value = os.environ.get(name, "")
+    if value and (len(value) < _TOKEN_LENGTH or not re.fullmatch(r"[!-~]+", value)):
+        raise ImproperlyConfigured(
+            f"{name} has {len(value)} characters; it needs {_TOKEN_LENGTH} or more, in ASCII and without a space: "
+            "python -c 'import secrets; print(secrets.token_urlsafe())'"
+        )
+    return value
 
 
 def secret(name: str, file: Path, *, embedded: bool) -> str:

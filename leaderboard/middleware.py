@@ -1,8 +1,11 @@
-"""The headers every page carries."""
+"""What happens before and after every page: machines are answered first, and pages carry their headers."""
 
 from collections.abc import Callable
 
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+
+from leaderboard import health, monitoring
 
 # Images as data: are the arrows and ticks inside the vendored stylesheet.
 _POLICY = (
@@ -11,6 +14,21 @@ _POLICY = (
 )
 
 Respond = Callable[[HttpRequest], HttpResponse]
+
+
+def machines_first(respond: Respond) -> Respond:
+    """Answer probes and scrapes before anything looks at hosts or https: they come by address, within the cluster.
+
+    Without a token for it there is no `/metrics`.
+    """
+    answers: dict[str, Respond] = {"/healthz": health.healthz, "/readyz": health.readyz}
+    if settings.METRICS_TOKEN:
+        answers["/metrics"] = monitoring.metrics
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        return answers.get(request.path_info, respond)(request)
+
+    return answer
 
 
 def content_security_policy(respond: Respond) -> Respond:

@@ -19,6 +19,7 @@ class State(models.TextChoices):
     RUNNING = "running"
     PUBLISHED = "published"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 class Submission(models.Model):

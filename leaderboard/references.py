@@ -33,12 +33,12 @@ def submit(checkpoint: Path, title: str, protocol: EvaluationProtocol) -> Submis
 
 
 def unfinished(submissions: Iterable[Submission]) -> list[Submission]:
-    """Return those that are neither published nor failed, as far as their rows say."""
-    return [one for one in submissions if one.state not in (State.PUBLISHED, State.FAILED)]
+    """Return those of which something is to come, as far as their rows say."""
+    return [one for one in submissions if one.state not in (State.PUBLISHED, State.FAILED, State.CANCELLED)]
 
 
 def watch(submissions: Sequence[Submission], workers: "subprocess.Popen[bytes]", log: Path, report: Report) -> None:
-    """Wait until every submission is published or has failed; progress is in examples, by title and protocol.
+    """Wait until every submission is published, failed or cancelled; progress is in examples, by title and protocol.
 
     Raises:
         WorkersEnded: the workers are gone before that.

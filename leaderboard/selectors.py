@@ -14,7 +14,7 @@ from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
 from evaluator.results import Measurement as Number
 from evaluator.types import Split
 from leaderboard.analysis import PAPER, Evidence, Measured, Reported, Study
-from leaderboard.models import Entry, ReportedResult, Submission
+from leaderboard.models import Entry, ReportedResult, State, Submission
 from leaderboard.ranking import Contestant, Standing, rank
 from trainers.recipe import Recipe, load_recipe
 
@@ -107,6 +107,12 @@ def board(protocol: EvaluationProtocol, sort: str = "rank") -> Board:
     known.sort(key=key, reverse=sort.startswith("-"))
     known += [row for row in rows if key(row) is None]
     return Board(protocol, sort, tuple(known), max((row.published_at for row in rows), default=None))
+
+
+def submissions() -> dict[str, int]:
+    """Return how many submissions are in each state."""
+    counts = Submission.objects.values_list("state").annotate(count=Count("pk")).order_by()
+    return dict.fromkeys(State.values, 0) | dict(counts)
 
 
 def entry(slug: str) -> Entry | None:

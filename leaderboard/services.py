@@ -22,6 +22,7 @@ from evaluator.artifacts import Artifacts
 from evaluator.checkpoint_file import open_checkpoint
 from evaluator.environment import read_environment
 from evaluator.exceptions import ArtifactsUnavailable, Fault, InvalidRequest
+from evaluator.logs import about
 from evaluator.metrics import StageName
 from evaluator.protocol import EvaluationProtocol, from_json, to_json
 from evaluator.results import EvaluationResult
@@ -76,7 +77,7 @@ def submit(
 ) -> Submission:
     """Take in a checkpoint file and queue its evaluation; the same file under the same protocol is taken in once.
 
-    One that was taken in before and failed without its sender's fault gets a new run.
+    One that was taken in before and was cancelled, or failed without its sender's fault, gets a new run.
 
     Raises:
         InvalidCheckpoint: the file is refused; nothing is stored.
@@ -109,7 +110,7 @@ def submit(
             )
     except IntegrityError:
         submission = Submission.objects.get(checkpoint_sha256=sha256, protocol_digest=protocol.digest)
-        if submission.state != State.FAILED or submission.fault == Fault.SUBMITTER:
+        if submission.state not in (State.FAILED, State.CANCELLED) or submission.fault == Fault.SUBMITTER:
             return submission
         submission.run_id, submission.state, submission.failure, submission.fault = run_id, State.SUBMITTED, "", ""
         submission.save()
@@ -214,17 +215,18 @@ def sweep() -> Counter[str]:
     take_in()
     waiting = None
     for submission in Submission.objects.filter(state__in=_PENDING).order_by("created_at"):
-        try:
-            run = store.run(submission.run_id)
-            if run is None:
-                _enqueue(submission)
-            elif run.state is RunState.COMPLETE:
-                publish_run(run.id)
-            else:
-                _mirror(submission, run)
-                waiting = waiting or (None if run.state.ended else run.id)
-        except Exception:  # one submission's trouble is not the others'; the next sweep tries again
-            log.exception("submission %s could not be brought forward", submission.slug)
+        with about({"run_id": str(submission.run_id)}):
+            try:
+                run = store.run(submission.run_id)
+                if run is None:
+                    _enqueue(submission)
+                elif run.state is RunState.COMPLETE:
+                    publish_run(run.id)
+                else:
+                    _mirror(submission, run)
+                    waiting = waiting or (None if run.state.ended else run.id)
+            except Exception:  # one submission's trouble is not the others'; the next sweep tries again
+                log.exception("submission %s could not be brought forward", submission.slug)
     if waiting is not None:
         dispatch.evaluate(waiting)
     try:
@@ -232,6 +234,16 @@ def sweep() -> Counter[str]:
     except ArtifactsUnavailable as absence:  # what was left half stored can wait
         log.warning("%s", absence)
     return Counter(Submission.objects.values_list("state", flat=True))
+
+
+def cancel(run_id: UUID) -> bool:
+    """End a run that has not ended, and its submission; whoever measures it loses the lease. False if it had ended."""
+    store = run_store()
+    cancelled = store.cancel(run_id)
+    submission, run = Submission.objects.filter(run_id=run_id).first(), store.run(run_id)
+    if cancelled and submission is not None and run is not None:
+        _mirror(submission, run)
+    return cancelled
 
 
 @transaction.atomic
@@ -263,7 +275,7 @@ def _mirror(submission: Submission, run: RunRecord) -> None:
             failure = run.error or "no reason was recorded"
             _move(submission, State.FAILED, failure=failure, fault=run.fault or Fault.OURS)
         case RunState.CANCELLED:
-            _move(submission, State.FAILED, failure="the run was cancelled")
+            _move(submission, State.CANCELLED, failure="hand the same file in again to have it measured")
         case RunState.RUNNING:
             _move(submission, State.RUNNING)
 

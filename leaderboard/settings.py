@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from evaluator import logs
 from leaderboard import environment
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -13,6 +14,7 @@ _https = environment.switch("HTTPS", default=False)
 SECRET_KEY = environment.secret("SECRET_KEY", BASE_DIR / "var" / "secret_key", embedded=_embedded)
 DEBUG = environment.switch("DEBUG", default=False)
 ALLOWED_HOSTS = environment.words("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]")
+METRICS_TOKEN = environment.token("METRICS_TOKEN")
 
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -21,6 +23,7 @@ INSTALLED_APPS = [
     "leaderboard",
 ]
 MIDDLEWARE = [
+    "leaderboard.middleware.machines_first",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "leaderboard.middleware.content_security_policy",
@@ -58,9 +61,5 @@ USE_TZ = True
 LANGUAGE_CODE = "en"
 USE_I18N = False
 
-LOGGING = {
-    "version": 1,
-    "disable_existing_loggers": False,
-    "handlers": {"console": {"class": "logging.StreamHandler"}},
-    "loggers": {"leaderboard": {"handlers": ["console"], "level": "INFO"}},
-}
+_loggers = ("leaderboard", "django", "django.server", "gunicorn.access", "gunicorn.error")
+LOGGING = logs.configuration("WARNING", dict.fromkeys(_loggers, "INFO"))

@@ -1,6 +1,7 @@
 """The site under test: the other stores in a folder of their own for each test."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from uuid import UUID
 
@@ -20,3 +21,16 @@ def nudges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[UUI
     monkeypatch.setenv("ARTIFACTS_URL", str(tmp_path / "artifacts"))
     yield sent
     services.run_store().close()
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], AbstractContextManager[None]]:
+    """Return a block's way to look for the run store at another address."""
+
+    @contextmanager
+    def look(url: str) -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setenv("RUN_STORE_URL", url)
+            yield
+
+    return look

@@ -45,6 +45,25 @@ def test_a_switch_is_on_or_off(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment.switch("DEBUG", default=False)
 
 
+@pytest.mark.parametrize(
+    "value", ["short", "nineteen-characters", "twenty characters and spaces", "zwanzig-Zeichen-für-Umlaute"]
+)
+def test_a_token_that_can_be_guessed_or_not_be_sent_is_refused_without_repeating_it(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("METRICS_TOKEN", value)
+    with pytest.raises(ImproperlyConfigured, match=r"METRICS_TOKEN has .* it needs 20 or more") as refusal:
+        environment.token("METRICS_TOKEN")
+    assert value not in str(refusal.value)
+
+
+def test_no_token_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("METRICS_TOKEN", "")
+    assert environment.token("METRICS_TOKEN") == ""
+    monkeypatch.setenv("METRICS_TOKEN", "a" * 20)
+    assert environment.token("METRICS_TOKEN") == "a" * 20
+
+
 def test_an_embedded_site_makes_its_secret_once_and_others_must_bring_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

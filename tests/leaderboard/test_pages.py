@@ -108,6 +108,15 @@ def test_a_submission_that_is_not_published_says_where_it_stands(client: Client,
     assert "The evaluation failed on our side: the data is not there" in page
 
 
+def test_a_cancelled_submission_does_not_look_failed(client: Client, tmp_path: Path) -> None:
+    submission = factory.submit(tmp_path)
+    services.cancel(submission.run_id)
+    page = client.get(submission.get_absolute_url()).content.decode()
+    assert "This submission was cancelled; hand the same file in again to have it measured." in page
+    assert "failed" not in page
+    assert "alert-danger" not in page
+
+
 def test_an_unknown_order_or_protocol_falls_back_with_a_sentence(client: Client, board: None) -> None:
     response = client.get("/", {"sort": "beauty", "protocol": "nonsense"})
     page = response.content.decode()

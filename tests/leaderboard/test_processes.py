@@ -50,6 +50,7 @@ def test_a_worker_of_another_room_runs_without_django_and_without_the_sites_secr
     calls = []
     monkeypatch.setenv("DATABASE_URL", "postgresql://board:secret@db/site")
     monkeypatch.setenv("SECRET_KEY", "secret")
+    monkeypatch.setenv("METRICS_TOKEN", "secret")
     monkeypatch.setenv("QUEUE_URL", "redis://broker")
     monkeypatch.setattr(os, "execvpe", lambda *arguments: calls.append(arguments))
     become(celery_command(role, concurrency=2))

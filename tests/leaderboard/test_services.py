@@ -12,7 +12,14 @@ from kombu.exceptions import OperationalError
 from evaluator import worker
 from evaluator.artifacts import Artifacts
 from evaluator.environment import read_environment
-from evaluator.exceptions import ArtifactsUnavailable, DatasetMissing, Fault, InvalidCheckpoint, InvalidRequest
+from evaluator.exceptions import (
+    ArtifactsUnavailable,
+    DatasetMissing,
+    Fault,
+    InvalidCheckpoint,
+    InvalidRequest,
+    LostLease,
+)
 from evaluator.protocol import CIFAR10_LINF, DIGITS_LINF, SMOKE
 from evaluator.store import RunState
 from leaderboard import services
@@ -95,6 +102,35 @@ def test_a_failure_that_was_not_the_senders_is_run_again_when_the_file_comes_aga
     assert second.failure == ("" if again else "bad")
 
 
+def test_a_cancelled_submission_blames_nobody_and_is_run_again_when_the_file_comes_again(tmp_path: Path) -> None:
+    first = factory.submit(tmp_path)
+    claim = services.run_store().claim("worker", run_id=first.run_id)
+    assert claim is not None
+    assert services.cancel(first.run_id)
+    assert not services.cancel(first.run_id)
+    first.refresh_from_db()
+    assert (first.state, first.fault) == (State.CANCELLED, "")
+    with pytest.raises(LostLease):
+        services.run_store().heartbeat(claim)
+    second = factory.submit(tmp_path)
+    assert (second.pk, second.state, second.failure) == (first.pk, State.QUEUED, "")
+    assert second.run_id != first.run_id
+    services.sweep()
+    second.refresh_from_db()
+    assert second.state == State.QUEUED
+
+
+def test_a_run_that_nobody_submitted_can_be_cancelled_and_a_published_one_cannot(tmp_path: Path) -> None:
+    run_id = uuid4()
+    services.run_store().create_run(run_id, SMOKE, "ab" * 32)
+    assert services.cancel(run_id)
+    submission = factory.published(tmp_path)
+    assert not services.cancel(submission.run_id)
+    submission.refresh_from_db()
+    assert submission.state == State.PUBLISHED
+    assert not services.cancel(uuid4())
+
+
 def test_publishing_twice_makes_one_entry_with_each_number_once(tmp_path: Path) -> None:
     submission = factory.published(tmp_path)
     before = published_values()
@@ -153,7 +189,7 @@ def test_the_sweep_publishes_mirrors_and_nudges(
     store.claim("forger", run_id=running.run_id)
     with django_capture_on_commit_callbacks(execute=True):
         counts = services.sweep()
-    assert counts == {State.PUBLISHED: 1, State.FAILED: 2, State.RUNNING: 1, State.QUEUED: 1}
+    assert counts == {State.PUBLISHED: 1, State.FAILED: 1, State.CANCELLED: 1, State.RUNNING: 1, State.QUEUED: 1}
     assert nudges == [running.run_id]
     failed.refresh_from_db()
     assert (failed.failure, failed.fault) == ("the data is not there", Fault.OPERATOR)

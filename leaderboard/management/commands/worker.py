@@ -14,7 +14,7 @@ from leaderboard.supervision import manage, supervise
 APPLICATIONS = {"evaluation": "evaluator.worker", "training": "trainers.worker"}
 """Celery's applications by role, which is the name of their queue too."""
 
-_SECRETS = ("DATABASE_URL", "SECRET_KEY", "DJANGO_SETTINGS_MODULE")
+_SECRETS = ("DATABASE_URL", "SECRET_KEY", "METRICS_TOKEN", "DJANGO_SETTINGS_MODULE")
 """What a process that opens strangers' weights, or only trains, has no business with."""
 
 _KEEP = str(1 << 30)
