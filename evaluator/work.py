@@ -70,6 +70,7 @@ def work(
 
     Raises:
         InvalidSetting: there is no such device here.
+        ArtifactsUnavailable: checkpoints cannot be had at present; the shard is handed back.
         StoreUnavailable: the store stayed away; unreported work will be done again by somebody else.
     """
     start = open_measurer or partial(MeasuringChild, device=device, data_dir=data_dir, shard_seconds=shard_seconds)

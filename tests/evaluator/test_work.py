@@ -13,7 +13,7 @@ from evaluator.artifacts import Artifacts
 from evaluator.checkpoints import load_for_measuring, open_checkpoint
 from evaluator.datasets import load_dataset
 from evaluator.evaluation import evaluate
-from evaluator.exceptions import Fault, InvalidSetting, StoreUnavailable
+from evaluator.exceptions import ArtifactsUnavailable, Fault, InvalidSetting, StoreUnavailable
 from evaluator.protocol import SMOKE, Examples
 from evaluator.stages import measure
 from evaluator.store import Claim, RunState, RunStore
@@ -142,6 +142,21 @@ def test_a_worker_without_its_device_ends_with_a_sentence_and_the_run_waits_for_
     with pytest.raises(InvalidSetting, match="torch sees"):
         work(store, artifacts, worker="w", device="cuda:77")
     assert store.run(run_id).state is RunState.RUNNING
+    work_here(store, artifacts)
+    assert store.run(run_id).state is RunState.COMPLETE
+
+
+def test_artifacts_that_are_away_end_the_worker_and_cost_the_run_no_attempt(store, artifacts, create, monkeypatch):
+    run_id = create()
+
+    def away(*_):
+        raise ArtifactsUnavailable("the artifacts cannot be used; try again")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(artifacts, "fetch", away)
+        with pytest.raises(ArtifactsUnavailable):
+            work_here(store, artifacts)
+    assert not any("failed" in event.text for event in store.events(run_id))
     work_here(store, artifacts)
     assert store.run(run_id).state is RunState.COMPLETE
 
