@@ -8,12 +8,14 @@ times a second, makes its tables and queues under a file lock, and deletes a mes
 # (kombu says that it is typed, but most of it is not)
 
 import fcntl
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from celery import Task
+from celery import Celery
+from kombu.exceptions import OperationalError
 from kombu.transport import sqlalchemy as sql
 
 EVALUATION_QUEUE = "evaluation"
@@ -25,6 +27,8 @@ WAKE_UPS = 8
 
 _EMBEDDED = "sqla+"
 _LOCK_SECONDS = 20
+
+log = logging.getLogger(__name__)
 
 
 class Channel(sql.Channel):
@@ -61,18 +65,27 @@ class Transport(sql.Transport):
     polling_interval = 0.1
 
 
-def wake(task: Task, *arguments: str) -> None:
+def wake(app: Celery, task: str, *arguments: str) -> None:
     """Wake idle workers by messages for `task`; kombu's OperationalError when the broker does not answer.
 
-    Wake-ups are filled up to `WAKE_UPS` rather than added, so that any number of calls cannot fill the queue.
+    Wake-ups are filled up to `WAKE_UPS` rather than added, so that any number of calls cannot fill the queue. The task
+    goes by its name, for in a spawned child of a worker it would belong to a copy of `app` that knows no broker.
     """
-    with task.app.connection_for_write() as connection:
-        queue = task.app.amqp.router.route({}, task.name)["queue"]
+    with app.connection_for_write() as connection:
+        queue = app.amqp.router.route({}, task)["queue"]
         waiting = connection.ensure(
             connection, lambda: queue.bind(connection.default_channel).queue_declare().message_count, max_retries=1
         )()
     for _ in range(WAKE_UPS - waiting):
-        task.delay(*arguments)
+        app.send_task(task, args=arguments)
+
+
+def tell(app: Celery, task: str, *arguments: str) -> None:
+    """Send one message for a task of another room; work goes on where the broker does not answer."""
+    try:
+        app.send_task(task, args=arguments)
+    except OperationalError as error:
+        log.warning("%s %s: the broker does not answer (%s); the site's next sweep will see it", task, arguments, error)
 
 
 def broker_settings(url: str) -> dict[str, Any]:

@@ -9,22 +9,18 @@ from celery.signals import worker_init, worker_shutdown, worker_shutting_down
 from evaluator.scratch import scratch_folder
 
 _DRAIN = "WORKER_DRAIN_FILE"
-"""Names the file by whose existence a worker tells its child to hand its work back and end; its name is the worker's
-process id."""
+"""Names the file by whose existence a worker tells its child to hand its work back and end."""
 
 _open_folder = ExitStack()
 
 
 def draining() -> bool:
-    """Whether the worker that this process belongs to, if it does, was told to end or has died."""
-    if _DRAIN not in os.environ:
-        return False
-    file = Path(os.environ[_DRAIN])
-    return file.exists() or int(file.name) not in (os.getpid(), os.getppid())
+    """Whether the worker that this process belongs to, if it does, was told to end."""
+    return _DRAIN in os.environ and Path(os.environ[_DRAIN]).exists()
 
 
 def _name_drain_file(**_: object) -> None:
-    os.environ[_DRAIN] = str(_open_folder.enter_context(scratch_folder()) / str(os.getpid()))
+    os.environ[_DRAIN] = str(_open_folder.enter_context(scratch_folder()) / "drain")
 
 
 def _drain(**_: object) -> None:

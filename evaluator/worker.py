@@ -14,11 +14,10 @@ from uuid import UUID
 
 from celery import Celery
 from celery.signals import setup_logging
-from kombu.exceptions import OperationalError
 
 from evaluator import logs, presence
 from evaluator.artifacts import Artifacts
-from evaluator.broker import EVALUATION_QUEUE, broker_settings, wake
+from evaluator.broker import EVALUATION_QUEUE, broker_settings, tell, wake
 from evaluator.draining import draining
 from evaluator.environment import read_environment
 from evaluator.exceptions import EvaluatorError
@@ -75,30 +74,23 @@ def measure_all(stop: Callable[[], bool], on_complete: Callable[[UUID], None]) -
 
 def nudge(run_id: UUID) -> None:
     """Wake idle workers, because a run waits; kombu's OperationalError when the broker does not answer."""
-    wake(evaluate, str(run_id))
+    wake(app, evaluate.name, str(run_id))
 
 
 def publish(run_id: UUID) -> None:
     """Tell the site that a run is complete."""
-    app.send_task("site.publish", args=[str(run_id)])
+    tell(app, "site.publish", str(run_id))
 
 
 def main() -> int:
-    """Measure until no shard waits; the site's sweep finds what is complete where no broker can be told."""
+    """Measure until no shard waits."""
     told_to_end = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told_to_end.set())
     logs.set_up()
     here = read_environment()
     present = presence.Presence(here.run_store_url, Role.EVALUATION, here.lease_seconds)
-
-    def tell(run_id: UUID) -> None:
-        try:
-            publish(run_id)
-        except OperationalError:
-            print(f"run {run_id} is complete; the broker does not answer, so the site will see it at its next sweep")
-
     try:
-        print(f"{measure_all(told_to_end.is_set, tell)} shards measured")
+        print(f"{measure_all(told_to_end.is_set, publish)} shards measured")
     except EvaluatorError as error:
         print(error, file=sys.stderr)
         return 1

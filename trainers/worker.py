@@ -11,7 +11,7 @@ from celery.signals import setup_logging
 
 from evaluator import logs, presence
 from evaluator.artifacts import Artifacts
-from evaluator.broker import TRAINING_QUEUE, broker_settings, wake
+from evaluator.broker import TRAINING_QUEUE, broker_settings, tell, wake
 from evaluator.draining import draining
 from evaluator.environment import read_environment
 from evaluator.store import Role, TrainingStore
@@ -56,9 +56,9 @@ def train() -> None:
 
 def nudge() -> None:
     """Wake idle workers, because a training waits; kombu's OperationalError when the broker does not answer."""
-    wake(train)
+    wake(app, train.name)
 
 
 def announce() -> None:
     """Tell the site that a training is done."""
-    app.send_task("site.take_in")
+    tell(app, "site.take_in")
