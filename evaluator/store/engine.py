@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
+import psycopg
 from sqlalchemy import Connection, Double, Engine, MetaData, create_engine, event, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -20,6 +21,18 @@ from evaluator.exceptions import StoreUnavailable
 
 LOCK_SECONDS = 20
 """How long SQLite waits for another process's write."""
+
+_IDLE_SECONDS = 10
+"""How long PostgreSQL lets a transaction stand still: who froze or lost the network in one shall not keep its locks."""
+
+_CONNECTION = {
+    "connect_timeout": 10,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+"""How soon a connection to a server that has vanished without a word is given up, in libpq's words."""
 
 PATIENCE_SECONDS = 15.0
 """How long a call waits, unless told otherwise, for a database that restarts, before it gives up."""
@@ -46,7 +59,16 @@ def open_engine(url: str) -> Engine:
     """Return an engine for `url`: SQLite in WAL mode where every writer begins IMMEDIATE, or PostgreSQL."""
     address = make_url(url)
     if address.get_backend_name() != "sqlite":
-        return create_engine(address.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        engine = create_engine(
+            address.set(drivername="postgresql+psycopg"), pool_pre_ping=True, connect_args=_CONNECTION
+        )
+
+        @event.listens_for(engine, "connect")
+        def limit(connection: psycopg.Connection, _: object) -> None:
+            connection.execute(f"SET idle_in_transaction_session_timeout = '{_IDLE_SECONDS}s'")
+            connection.commit()
+
+        return engine
     if address.database:
         Path(address.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(address, connect_args={"timeout": LOCK_SECONDS})
@@ -130,7 +152,8 @@ def patient(method: Callable[Concatenate[Any, P], R]) -> Callable[Concatenate[An
                 if missing or time.monotonic() + wait > deadline:
                     place = self.engine.url.render_as_string(hide_password=True)
                     raise StoreUnavailable(
-                        f"the run store at {place} does not answer ({reason}); start it, or create its tables"
+                        f"the run store at {place} does not answer ({reason}); "
+                        "start it, make room, or create its tables"
                     ) from error
             time.sleep(wait)
             wait = min(2 * wait, 1.0)
