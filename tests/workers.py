@@ -9,8 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar
+from uuid import UUID, uuid4
 
-from evaluator.store import RunStore
+from celery import Celery
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from evaluator.artifacts import Artifacts
+from evaluator.broker import EVALUATION_QUEUE, broker_settings, wake
+from evaluator.protocol import EvaluationProtocol
+from evaluator.store import RunState, RunStore
+from evaluator.store.rows import ShardRow
+from fixtures.make_tiny import TINY
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_SECONDS = 300
@@ -27,7 +37,8 @@ class Worker(subprocess.Popen[bytes]):
     @property
     def measuring(self) -> int | None:
         """The process id of the one that measures, if there is one at the moment."""
-        return None if self.claiming is None else _child(self.claiming, "evaluator.measuring")
+        claiming = self.claiming
+        return None if claiming is None else _child(claiming, "evaluator.measuring")
 
     def kill_all(self) -> None:
         """Kill all its processes with -9, frozen ones too; the one that measures ends with the one that claims."""
@@ -114,6 +125,56 @@ class Place:
             logs = "\n".join(f"{path.stem}: {path.read_text()}" for path in self.folder.glob("*.log"))
             assert time.monotonic() < deadline, logs
             time.sleep(0.05)
+
+
+class Evaluation(Place):
+    """Where measuring workers meet."""
+
+    application = "evaluator.worker"
+    queue = EVALUATION_QUEUE
+
+    def __init__(self, folder: Path, queue_url: str, store_url: str | None = None) -> None:
+        super().__init__(folder, queue_url, store_url)
+        self._sender = Celery("tests", set_as_current=False)
+        self._sender.conf.update(broker_settings(queue_url))
+
+    def close(self) -> None:
+        self._sender.close()
+        self.store.close()
+
+    def create(self, protocol: EvaluationProtocol) -> UUID:
+        run_id = uuid4()
+        self.store.create_run(run_id, protocol, Artifacts(self.variables["ARTIFACTS_URL"]).put(TINY))
+        return run_id
+
+    def nudge(self, run_id: UUID) -> None:
+        wake(self._sender, "evaluator.evaluate", str(run_id))
+
+    def send_message(self, run_id: UUID) -> None:
+        """Send one more wake-up, however many there are."""
+        self._sender.send_task("evaluator.evaluate", args=[str(run_id)])
+
+    def shards(self, run_id: UUID) -> list[ShardRow]:
+        """Return a run's shards as the store has them, in order."""
+        with Session(self.store.engine) as session:
+            return list(session.scalars(select(ShardRow).filter_by(run_id=run_id).order_by(ShardRow.position)))
+
+    def done(self, run_id: UUID) -> int:
+        return sum(stage.shards_done for stage in self.store.progress(run_id))
+
+    def until_complete(self, run_id: UUID) -> None:
+        self.until(lambda: self.store.run(run_id).state.ended)
+        assert self.store.run(run_id).state is RunState.COMPLETE, self.store.run(run_id).error
+
+
+def send(pid: int | None, what: signal.Signals) -> bool:
+    """Send a signal to a process; False when there is none."""
+    try:
+        if pid is not None:
+            os.kill(pid, what)
+    except ProcessLookupError:
+        return False
+    return pid is not None
 
 
 def parent(pid: int) -> int | None:

@@ -12,15 +12,14 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from evaluator.artifacts import Artifacts
 from evaluator.broker import WAKE_UPS
 from evaluator.checkpoints import load_for_measuring, open_checkpoint
 from evaluator.evaluation import evaluate
-from evaluator.protocol import SMOKE, EvaluationProtocol
+from evaluator.protocol import SMOKE
 from evaluator.store import RunState
 from fixtures.make_tiny import TINY
 from tests import servers
-from tests.workers import PATIENCE_SECONDS, ROOT, Place
+from tests.workers import PATIENCE_SECONDS, ROOT, Evaluation
 
 SHORT = SMOKE.limited(4)
 LONG = replace(
@@ -31,39 +30,24 @@ LONG = replace(
 """Some 200 shards that keep one worker busy for about ten seconds: time for another to join, and to die."""
 
 
-class Evaluation(Place):
-    """Where measuring workers meet."""
-
-    application = "evaluator.worker"
-    queue = "evaluation"
-
-    def create(self, protocol: EvaluationProtocol) -> UUID:
-        run_id = uuid4()
-        self.store.create_run(run_id, protocol, Artifacts(self.variables["ARTIFACTS_URL"]).put(TINY))
-        return run_id
+class Announced(Evaluation):
+    """Where measuring workers meet, and who has work for them is a process as the site is one."""
 
     def nudge(self, run_id: UUID) -> None:
         self.python(f"worker.nudge(UUID('{run_id}'))")
 
-    def until_complete(self, run_id: UUID) -> None:
-        self.until(lambda: self.store.run(run_id).state.ended)
-        assert self.store.run(run_id).state is RunState.COMPLETE, self.store.run(run_id).error
-
-    def done(self, run_id: UUID) -> int:
-        return sum(stage.shards_done for stage in self.store.progress(run_id))
-
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Evaluation]:
-    place = Evaluation(tmp_path, f"sqla+sqlite:///{tmp_path / 'broker.sqlite3'}")
+def place(tmp_path: Path) -> Iterator[Announced]:
+    place = Announced(tmp_path, f"sqla+sqlite:///{tmp_path / 'broker.sqlite3'}")
     yield place
-    place.store.close()
+    place.close()
 
 
 @pytest.mark.parametrize("broker", ["sqlite", "redis"])
 def test_a_nudged_run_is_measured_announced_to_the_site_and_torch_stays_in_the_child(tmp_path, broker):
     with servers.redis() if broker == "redis" else nullcontext(f"sqla+sqlite:///{tmp_path / 'broker'}") as url:
-        place = Evaluation(tmp_path, url)
+        place = Announced(tmp_path, url)
         run_id = place.create(SHORT)
         with place.worker("one") as worker:
             place.nudge(run_id)
@@ -74,7 +58,7 @@ def test_a_nudged_run_is_measured_announced_to_the_site_and_torch_stays_in_the_c
             place.until(lambda: place.waiting("site") == 1)
             worker.terminate()
             assert worker.wait(PATIENCE_SECONDS) == 0
-        place.store.close()
+        place.close()
 
 
 def test_any_number_of_nudges_leaves_few_wake_ups_and_delivered_ones_are_gone(place):
@@ -98,10 +82,10 @@ def test_processes_that_open_an_embedded_broker_at_once_make_its_tables_once(pla
 
 
 def test_a_broker_that_is_away_is_an_operational_error_not_a_hang(tmp_path):
-    place = Evaluation(tmp_path, "redis://127.0.0.1:1/0")
+    place = Announced(tmp_path, "redis://127.0.0.1:1/0")
     code = "exec('try:\\n worker.nudge(UUID(int=0))\\nexcept OperationalError:\\n print(1)')"
     assert place.python(f"from kombu.exceptions import OperationalError; {code}") == "1\n"
-    place.store.close()
+    place.close()
 
 
 def test_two_workers_share_a_run_and_one_killed_in_the_middle_changes_no_number(place):
