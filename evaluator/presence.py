@@ -5,6 +5,7 @@ import os
 import platform
 import threading
 
+from celery import Celery, current_app
 from celery.signals import worker_process_init, worker_process_shutdown
 
 from evaluator.environment import read_environment
@@ -50,11 +51,16 @@ class Presence:
                 return
 
 
-def keep_present(role: Role) -> None:
-    """Let each process of this Celery worker's pool be present from its start to its end."""
+def keep_present(app: Celery, role: Role) -> None:
+    """Let each process of the pool of this application's workers be present from its start to its end.
+
+    The site knows the application too, to send messages, and Celery's signals are for all that a process knows.
+    """
     presences: list[Presence] = []
 
     def arrive(**_: object) -> None:
+        if current_app.main != app.main:  # another object of that name in a spawned process
+            return
         here = read_environment()
         presences.append(Presence(here.run_store_url, role, here.lease_seconds))
 

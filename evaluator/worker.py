@@ -35,7 +35,7 @@ def _settings() -> dict[str, Any]:
 
 
 app.add_defaults(_settings)  # read when first needed, not at import
-presence.keep_present(Role.EVALUATION)
+presence.keep_present(app, Role.EVALUATION)
 setup_logging.connect(logs.set_up)
 
 

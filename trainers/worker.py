@@ -27,7 +27,7 @@ def _settings() -> dict[str, Any]:
 
 
 app.add_defaults(_settings)  # read when first needed, not at import
-presence.keep_present(Role.TRAINING)
+presence.keep_present(app, Role.TRAINING)
 setup_logging.connect(logs.set_up)
 
 

@@ -19,7 +19,8 @@ from evaluator.environment import ROOT
 from evaluator.exceptions import StoreUnavailable
 from evaluator.logs import FORMATTERS, JsonFormatter, TextFormatter, about, configuration, without_passwords
 from evaluator.protocol import SMOKE
-from evaluator.store import Claim, RunStore
+from evaluator.store import Claim, Role, RunStore, WorkerRegister
+from tests.workers import Evaluation
 
 IDS = {"run_id", "stage", "split", "start", "stop", "weight_sample", "attempt", "worker"}
 
@@ -166,3 +167,26 @@ warnings.warn("careful")
     assert (said["logger"], said["message"]) == ("some.library", "said")
     assert (warned["level"], warned["logger"]) == ("WARNING", "py.warnings")
     assert "careful" in warned["message"]
+
+
+@pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy")  # of kombu's tables
+def test_a_worker_that_logs_json_says_with_each_line_of_a_shard_which_it_is(tmp_path):
+    place = Evaluation(tmp_path, f"sqla+sqlite:///{tmp_path / 'broker.sqlite3'}")
+    place.variables["LOG_FORMAT"] = "json"
+    register = WorkerRegister(place.variables["RUN_STORE_URL"])
+    run_id = place.create(SMOKE.limited(4))
+    with place.worker("one"):
+        place.nudge(run_id)
+        place.until_complete(run_id)
+        place.until(lambda: "succeeded" in place.log("one"))  # the task, as Celery says once it has ended
+        (there,) = register.workers()
+    register.close()
+    place.close()
+    said = [json.loads(line) for line in place.log("one").splitlines() if line.startswith("{")]
+    shards = [one for one in said if one["logger"] == "evaluator.work"]
+    assert there.role is Role.EVALUATION
+    assert len(shards) == len({(one["stage"], one["split"], one["start"], one["weight_sample"]) for one in shards}) > 4
+    for one in shards:
+        assert one.keys() >= IDS
+        assert (one["run_id"], one["worker"]) == (str(run_id), there.name)
+    assert {one["logger"] for one in said if "run_id" not in one} >= {"celery.apps.worker", "celery.app.trace"}

@@ -81,6 +81,19 @@ def test_the_sites_tasks_wait_in_its_own_queue_and_the_sweep_is_scheduled() -> N
     assert [entry["task"] for entry in app.conf.beat_schedule.values()] == ["site.sweep"]
 
 
+def test_the_sites_worker_does_not_pass_for_one_that_measures_or_trains() -> None:
+    code = """
+        import threading
+        import django
+        django.setup()
+        import leaderboard.tasks
+        from celery.signals import worker_process_init
+        worker_process_init.send(sender=None)  # as its pool does, which is none
+        assert "presence" not in {thread.name for thread in threading.enumerate()}
+    """
+    subprocess.run(python(code), cwd=ROOT, check=True, timeout=DEADLINE_SECONDS)
+
+
 def supervisor(tmp_path: Path, commands: str) -> list[str]:
     return python(f"""
         import sys
