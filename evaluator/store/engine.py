@@ -87,10 +87,11 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
-def add_missing_columns(connection: Connection, metadata: MetaData) -> None:
-    """Add to existing tables the columns that newer versions of the project declare; these are NULL or have a default.
+def add_what_is_missing(connection: Connection, metadata: MetaData) -> None:
+    """Add to existing tables the columns and indexes that newer versions of the project declare.
 
-    Column by column, since an older version may have made some tables and not others.
+    Such columns are NULL or have a default. Column by column, since an older version may have made some tables and not
+    others.
     """
     there = inspect(connection)
     for table in metadata.sorted_tables:
@@ -99,6 +100,8 @@ def add_missing_columns(connection: Connection, metadata: MetaData) -> None:
             if column.name not in known:
                 definition = CreateColumn(column).compile(dialect=connection.dialect)
                 connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
 
 
 class Store:

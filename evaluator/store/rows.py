@@ -89,6 +89,7 @@ class ShardRow(Leased, Row):
         ),
         UniqueConstraint("run_id", "stage", "split", "start", "weight_sample"),
         Index("shards_by_state", "state", "run_id"),
+        Index("shards_by_cost", "state", "stage", "seconds"),
     )
 
     run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)

@@ -12,7 +12,7 @@ from evaluator.metrics import StageName
 from evaluator.protocol import EvaluationProtocol, from_json, to_json
 from evaluator.results import EvaluationResult, ShardResult, evaluation_to_json
 from evaluator.store import steps
-from evaluator.store.engine import add_missing_columns, now, patient
+from evaluator.store.engine import add_what_is_missing, now, patient
 from evaluator.store.reading import SUMMARY, RunReader
 from evaluator.store.records import ACTIVE, Claim, Role, RunState, ShardState, Sweep
 from evaluator.store.rows import Row, RunRow, ShardRow, StageRow
@@ -35,7 +35,7 @@ class RunStore(RunReader, StatusReader):
             if self.engine.dialect.name == "postgresql":
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _TABLES_LOCK})
             Row.metadata.create_all(connection)
-            add_missing_columns(connection, Row.metadata)
+            add_what_is_missing(connection, Row.metadata)
 
     @patient
     def create_run(

@@ -5,7 +5,7 @@ from datetime import UTC
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import inspect, text
 
 from evaluator.exceptions import DatasetMissing, Fault, InvalidRequest, StoreUnavailable
 from evaluator.metrics import StageName
@@ -90,6 +90,15 @@ def test_the_time_of_measured_shards_is_summed_by_stage_also_of_ended_runs(store
     store.cancel(run_id)
     (cost,) = store.status().costs
     assert (cost.stage, cost.shards, cost.seconds) == (StageName.CLEAN, 1, result.seconds)
+
+
+def test_the_index_that_makes_this_cheap_is_added_to_tables_that_are_older(store):
+    with store.engine.begin() as connection:
+        connection.execute(text("DROP INDEX shards_by_cost"))
+    for _ in range(2):
+        store.create_tables()
+    with store.engine.begin() as connection:
+        assert "shards_by_cost" in {index["name"] for index in inspect(connection).get_indexes("shards")}
 
 
 def test_failures_are_counted_by_kind_and_fault_and_the_last_ones_say_why(store):

@@ -91,5 +91,7 @@ def test_a_draining_worker_keeps_what_it_holds_and_gets_nothing_more(store, regi
 def test_a_pause_of_training_leaves_evaluation_alone(store, register, url):
     store.create_run(uuid4(), SMOKE, SHA)
     register.pause(Role.TRAINING, "the disk is full")
-    assert TrainingStore(url).claim("worker") is None
+    trainings = TrainingStore(url)
+    assert trainings.claim("worker") is None
+    trainings.close()
     assert store.claim("worker") is not None
