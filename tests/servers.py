@@ -20,6 +20,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from evaluator.lifetime import end_with_parent
+
 START_SECONDS = 300
 
 
@@ -42,7 +44,9 @@ class Server:
         while True:
             if self._process is None or self._process.poll() is not None:
                 with (self._folder / "server.log").open("wb") as log:
-                    self._process = subprocess.Popen(self._command, cwd=self._folder, stdout=log, stderr=log)
+                    self._process = subprocess.Popen(
+                        self._command, cwd=self._folder, stdout=log, stderr=log, preexec_fn=end_with_parent
+                    )
             try:
                 self._answers()
                 return
@@ -73,8 +77,10 @@ def postgresql_server() -> Iterator[Server]:
     with tempfile.TemporaryDirectory(prefix="postgresql-") as name:
         folder = Path(name)
         # PostgreSQL refuses to run as root, so root lends it the account that its package made.
-        account = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
-        if account:
+        account = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", "--pdeathsig=SIGTERM"]
+        if os.geteuid() != 0:
+            account.clear()
+        else:
             shutil.chown(folder, "postgres", "postgres")
         data = ["-D", str(folder / "data")]
         make = [*account, initdb, *data, "-U", "tests", "--auth=trust", "--no-sync", "-E", "UTF8"]

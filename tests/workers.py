@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 from uuid import UUID, uuid4
@@ -17,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from evaluator.artifacts import Artifacts
 from evaluator.broker import EVALUATION_QUEUE, broker_settings, wake
+from evaluator.lifetime import end_with_parent
 from evaluator.protocol import EvaluationProtocol
 from evaluator.store import RunState, RunStore
 from evaluator.store.rows import ShardRow
@@ -94,7 +96,15 @@ class Place:
         earlier = self.log(name).count("ready.")
         environment = os.environ | self.variables | variables
         with (self.folder / f"{name}.log").open("ab") as log:
-            worker = Worker(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+            worker = Worker(
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=partial(end_with_parent, signal.SIGKILL),
+            )
         try:
             self.until(lambda: self.log(name).count("ready.") > earlier)
         except BaseException:

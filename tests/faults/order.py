@@ -21,9 +21,9 @@ from tests.workers import PATIENCE_SECONDS, Evaluation, Worker
 PROTOCOL = replace(
     SMOKE,
     name="faults",
-    flatness=replace(SMOKE.flatness, samples=8, attack=replace(SMOKE.flatness.attack, steps=300)),
+    flatness=replace(SMOKE.flatness, samples=8, attack=replace(SMOKE.flatness.attack, steps=150)),
 )
-"""At least 22 shards, most of them of a third of a second on an idle core."""
+"""At least 22 shards, most of them of a sixth of a second on an idle core."""
 
 
 @cache

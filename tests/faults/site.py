@@ -5,6 +5,7 @@ import subprocess
 import sys
 from uuid import UUID
 
+from evaluator.lifetime import end_with_parent
 from evaluator.protocol import EvaluationProtocol, to_json
 from fixtures.make_tiny import TINY
 from tests.workers import ROOT, Evaluation
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 import django
 django.setup()
+from evaluator.lifetime import end_with_parent
 from evaluator.protocol import from_json
 from leaderboard import services
 for number, text in enumerate(sys.argv[2:]):
@@ -68,7 +70,12 @@ class Site:
         """Start to sweep every second."""
         with (self._place.folder / "site.log").open("wb") as log:
             return subprocess.Popen(
-                [sys.executable, "-c", SWEEPS], cwd=ROOT, env=self.variables, stdout=log, stderr=log
+                [sys.executable, "-c", SWEEPS],
+                cwd=ROOT,
+                env=self.variables,
+                stdout=log,
+                stderr=log,
+                preexec_fn=end_with_parent,
             )
 
     def entries(self) -> dict[UUID, int]:

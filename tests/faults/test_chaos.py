@@ -19,7 +19,8 @@ from tests.servers import Server
 from tests.workers import Evaluation, Worker, send
 
 WORKERS = 4
-PROTOCOLS = [replace(PROTOCOL, name=f"chaos-{seed}", seed=seed) for seed in range(4)]
+_LONGER = replace(PROTOCOL.flatness, attack=replace(PROTOCOL.flatness.attack, steps=300))
+PROTOCOLS = [replace(PROTOCOL, name=f"chaos-{seed}", seed=seed, flatness=_LONGER) for seed in range(4)]
 ACTS = Counter(
     {
         "kill a measuring process": 6,
