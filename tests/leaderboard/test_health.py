@@ -14,7 +14,7 @@ from pytest_django.fixtures import Settings
 from leaderboard import health, services
 from leaderboard.health import Question
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_hurry")]
 
 
 @pytest.fixture

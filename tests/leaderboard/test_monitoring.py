@@ -21,6 +21,7 @@ from tests.leaderboard import factory
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
+    pytest.mark.usefixtures("no_hurry"),
     pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy"),  # of kombu's tables
 ]
 
