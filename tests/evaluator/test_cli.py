@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from evaluator import cli
+from evaluator.child import MeasuringChild
 from evaluator.protocol import PROTOCOLS, SMOKE, Examples
 from evaluator.results import evaluation_from_json
 from evaluator.safetensors_header import read_header
@@ -78,24 +79,25 @@ def test_resume_finds_the_finished_run_and_measures_nothing_again(folder, capsys
 
 
 def test_an_interrupted_call_goes_on_where_it_stopped(folder, capsys, monkeypatch):
-    from evaluator import work
-
-    calls = []
+    measured = []
 
     def interrupted(*arguments, **options):
-        if len(calls) == 3:
+        if len(measured) == 3:
             raise KeyboardInterrupt
-        calls.append(1)
-        return measure(*arguments, **options)
+        return counted(*arguments, **options)
 
-    measure = work.measure
-    monkeypatch.setattr(work, "measure", interrupted)
+    def counted(child, protocol, spec, **options):
+        measured.append(spec)
+        return measure(child, protocol, spec, **options)
+
+    measure = MeasuringChild.measure
+    monkeypatch.setattr(MeasuringChild, "measure", interrupted)
     arguments = [str(TINY), "--protocol", "smoke", "--limit", "2"]
     assert cli.main(arguments) == 130
     assert "--resume" in capsys.readouterr().err
-    monkeypatch.setattr(work, "measure", lambda *a, **o: calls.append(1) or measure(*a, **o))
+    monkeypatch.setattr(MeasuringChild, "measure", counted)
     assert cli.main([*arguments, "--resume"]) == 0
-    assert len(calls) == 10  # clean 2, robust loss 2, flatness 2 × 2, AutoAttack 2: none twice
+    assert sum(len(spec) for spec in measured) == 20  # 2 examples of 2 splits, 5 times over: none was measured twice
     assert [run.state for run in runs(folder)] == [RunState.COMPLETE]
 
 
