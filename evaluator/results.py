@@ -1,11 +1,12 @@
 """What a measurement says: shard, measurement and evaluation results, to and from JSON (torch-free)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, with_config
 
 from evaluator.metrics import StageName, column
+from evaluator.trust.findings import Finding, Verdict
 from evaluator.types import Split
 
 SCHEMA_VERSION = 1
@@ -114,10 +115,17 @@ class EvaluationResult:
     """Library → every version that took part (one, unless workers differ)."""
     measurements: tuple[Measurement, ...]
     stages: tuple[StageSummary, ...]
+    findings: tuple[Finding, ...] = ()
+    """What the trust checks found; a result that fails one is not rankable."""
 
     def measurement(self, column: str) -> Measurement:
         """Return the number of one column, for example `robust_loss_test`; KeyError where it was not asked for."""
         return {m.column: m for m in self.measurements}[column]
+
+    def with_findings(self, *findings: Finding) -> "EvaluationResult":
+        """Return the result with `findings` after those it has; not rankable if one of them is a failed check."""
+        failed = any(finding.verdict is Verdict.FAIL for finding in findings)
+        return replace(self, findings=(*self.findings, *findings), rankable=self.rankable and not failed)
 
 
 _SHARD = TypeAdapter(ShardResult)

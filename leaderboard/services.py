@@ -168,6 +168,7 @@ def publish_run(run_id: UUID) -> Entry | None:
                 "seed": result.seed,
                 "versions": result.versions,
                 "stages": [asdict(stage) for stage in result.stages],
+                "findings": [asdict(finding) for finding in result.findings],
                 "seconds": sum(stage.seconds for stage in result.stages),
                 "robust_on_test": _robust_on_test(store, run_id),
             },
