@@ -7,6 +7,7 @@ from evaluator.store.records import (
     FailedRun,
     FailureCount,
     HandIn,
+    Pace,
     Pause,
     Queued,
     Role,
@@ -20,6 +21,7 @@ from evaluator.store.records import (
     TrainingClaim,
     TrainingOrder,
     TrainingRecord,
+    Turn,
     WorkerRecord,
 )
 from evaluator.store.steps import MAX_FAILURES
@@ -34,6 +36,7 @@ __all__ = [
     "FailedRun",
     "FailureCount",
     "HandIn",
+    "Pace",
     "Pause",
     "Queued",
     "Role",
@@ -50,6 +53,7 @@ __all__ = [
     "TrainingOrder",
     "TrainingRecord",
     "TrainingStore",
+    "Turn",
     "WorkerRecord",
     "WorkerRegister",
 ]

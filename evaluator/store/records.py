@@ -214,6 +214,32 @@ class Status:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """A run that has not ended, and what is left to measure of it: examples by stage."""
+
+    run_id: UUID
+    protocol_digest: str
+    owner: str
+    priority: int
+    created_at: datetime
+    state: RunState
+    waiting: dict[StageName, int]
+    held: dict[StageName, int]
+    """Examples of the shards that are being measured."""
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What measuring a stage of a run took so far: examples of the shards that are done, and their seconds."""
+
+    run_id: UUID
+    protocol_digest: str
+    stage: StageName
+    examples: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class TrainingOrder:
     """A training that shall be done once, and one snapshot of it that shall be handed in under a protocol.
 

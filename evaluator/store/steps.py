@@ -6,7 +6,7 @@ for each other. Ending a run touches none of its shards: those of an ended run a
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, CursorResult, Select, Update, and_, bindparam, exists, func, select, update
@@ -27,6 +27,9 @@ MAX_FAILURES = 3
 
 _RUNS_TRIED = 16
 """Of how many runs a shard is looked for, where other claims hold those of the first ones."""
+
+
+Query = TypeVar("Query", bound=Select[*tuple[Any, ...]])
 
 
 class Failure(NamedTuple):
@@ -131,6 +134,15 @@ def next_shard(session: Session, run_id: UUID) -> ShardRow | None:
 
 @cache  # statements are made once: making them takes longer than executing them
 def _runs_in_turn(one: bool) -> Select[UUID]:
+    query = select(RunRow.id).where(RunRow.state.in_(ACTIVE))
+    query = query.where(exists().where(ShardRow.run_id == RunRow.id, _claimable()))
+    if one:
+        query = query.where(RunRow.id == bindparam("asked"))
+    return in_turn(query).limit(_RUNS_TRIED)
+
+
+def in_turn(runs: Query) -> Query:
+    """Order runs as they are served."""
     busy = (
         select(RunRow.owner, func.count().label("shards"))
         .join(ShardRow, ShardRow.run_id == RunRow.id)
@@ -138,12 +150,8 @@ def _runs_in_turn(one: bool) -> Select[UUID]:
         .group_by(RunRow.owner)
         .subquery()
     )
-    query = select(RunRow.id).outerjoin(busy, busy.c.owner == RunRow.owner).where(RunRow.state.in_(ACTIVE))
-    query = query.where(exists().where(ShardRow.run_id == RunRow.id, _claimable()))
-    if one:
-        query = query.where(RunRow.id == bindparam("asked"))
     order = RunRow.priority.desc(), func.coalesce(busy.c.shards, 0), RunRow.created_at, RunRow.id
-    return query.order_by(*order).limit(_RUNS_TRIED)
+    return runs.outerjoin(busy, busy.c.owner == RunRow.owner).order_by(*order)
 
 
 @cache

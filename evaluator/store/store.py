@@ -17,6 +17,7 @@ from evaluator.store.reading import SUMMARY, RunReader
 from evaluator.store.records import ACTIVE, Claim, Role, RunState, ShardState, Sweep
 from evaluator.store.rows import Row, RunRow, ShardRow, StageRow
 from evaluator.store.status import StatusReader
+from evaluator.store.turns import TurnReader
 from evaluator.store.workers import may_work
 
 _TABLES_LOCK = 5_261_204
@@ -25,7 +26,7 @@ _TABLES_LOCK = 5_261_204
 log = logging.getLogger(__name__)
 
 
-class RunStore(RunReader, StatusReader):
+class RunStore(RunReader, StatusReader, TurnReader):
     """Runs and their shards."""
 
     @patient
