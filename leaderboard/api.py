@@ -11,8 +11,9 @@ from ninja.responses import NinjaJSONEncoder
 from evaluator.exceptions import InvalidRequest
 from evaluator.protocol import EvaluationProtocol, find_protocol
 from leaderboard import selectors
+from leaderboard.access import Rule, access
 
-api = NinjaAPI(title="Robust leaderboard", version="1", docs_url=None)
+api = NinjaAPI(title="Robust leaderboard", version="1", docs_url=None, docs_decorator=access(Rule.PUBLIC))
 
 
 class NumberOut(Schema):
@@ -68,6 +69,7 @@ def board_json(protocol: EvaluationProtocol, sort: str = "rank") -> dict[str, An
 
 
 @api.get("/board", response=BoardOut)
+@access(Rule.PUBLIC)
 def board(request: HttpRequest, protocol: str, sort: str = "rank") -> BoardOut:
     """All entries of a protocol with every number, sorted by a column (descending with a leading minus)."""
     return _board(selectors.board(find_protocol(protocol), sort))

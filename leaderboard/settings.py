@@ -19,8 +19,15 @@ METRICS_TOKEN = environment.token("METRICS_TOKEN")
 INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
+    "django.contrib.messages",
+    "django.contrib.sessions",
     "django.contrib.staticfiles",
-    "leaderboard",
+    "leaderboard",  # before allauth, whose templates it has in its own style
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.github",
 ]
 MIDDLEWARE = [
     "leaderboard.middleware.machines_first",
@@ -28,8 +35,13 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "leaderboard.middleware.content_security_policy",
     "django.middleware.gzip.GZipMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "leaderboard.access.ask_to_sign_in",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "leaderboard.urls"
@@ -38,10 +50,33 @@ TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
         "APP_DIRS": True,
-        "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
     }
 ]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
+LOGIN_URL, LOGIN_REDIRECT_URL, LOGOUT_REDIRECT_URL = "account_login", "board", "board"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 10}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
+    {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
+]
+_verified = environment.switch("EMAIL_VERIFICATION", default=False)
+ACCOUNT_EMAIL_VERIFICATION = "mandatory" if _verified else "optional"
+ACCOUNT_LOGIN_METHODS = {"username", "email"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "email*" if _verified else "email", "password1*", "password2*"]
+MFA_ALLOW_UNVERIFIED_EMAIL = not _verified
+MFA_TOTP_ISSUER = "Robust leaderboard"
+_github = {"client_id": environment.text("GITHUB_CLIENT_ID", ""), "secret": environment.text("GITHUB_SECRET", "")}
+SOCIALACCOUNT_PROVIDERS = {"github": {"APPS": [_github]}} if _github["client_id"] else {}
 
 STATIC_URL = "/static/"
 # Where images collect the static files, under names with their hashes; elsewhere they are served from where they lie.

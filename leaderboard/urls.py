@@ -1,6 +1,6 @@
 """The addresses of the site."""
 
-from django.urls import path
+from django.urls import include, path
 
 from leaderboard import views
 from leaderboard.api import api
@@ -15,5 +15,6 @@ urlpatterns = [
     path("protocols/", views.protocols, name="protocols"),
     path("reported/", views.reported, name="reported"),
     path("about/", views.about, name="about"),
+    path("account/", include("leaderboard.accounts")),
     path("api/v1/", api.urls),
 ]

@@ -17,6 +17,7 @@ from evaluator.metrics import METRICS, StageName
 from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
 from evaluator.types import Split
 from leaderboard import charts, report, selectors
+from leaderboard.access import Rule, access
 from leaderboard.analysis import STUDIES
 
 _CONTENT_TYPES = {
@@ -28,6 +29,7 @@ _CONTENT_TYPES = {
 _RENDERERS = {"svg": charts.render_svg, "png": charts.render_png}
 
 
+@access(Rule.PUBLIC)
 @require_safe
 def board(request: HttpRequest) -> HttpResponse:
     """Show the ranked entries of one protocol, its chart above them."""
@@ -62,6 +64,7 @@ def board(request: HttpRequest) -> HttpResponse:
     return render(request, "leaderboard/board.html", context)
 
 
+@access(Rule.PUBLIC)
 @require_safe
 def board_csv(request: HttpRequest) -> HttpResponse:
     """Give the board as CSV: one row an entry, each number with its interval and n."""
@@ -90,6 +93,7 @@ def board_csv(request: HttpRequest) -> HttpResponse:
     return response
 
 
+@access(Rule.PUBLIC)
 @require_safe
 def figure(request: HttpRequest, kind: str) -> HttpResponse:
     """Give the chart of the board as a file, in the theme asked for."""
@@ -103,6 +107,7 @@ def figure(request: HttpRequest, kind: str) -> HttpResponse:
     return HttpResponse(_RENDERERS[kind](spec), content_type=_CONTENT_TYPES[kind])
 
 
+@access(Rule.PUBLIC)
 @require_safe
 def entry(request: HttpRequest, slug: str) -> HttpResponse:
     """Show all that is known of one submission: its numbers, or what became of it."""
@@ -128,6 +133,7 @@ def entry(request: HttpRequest, slug: str) -> HttpResponse:
     return render(request, "leaderboard/entry.html", context)
 
 
+@access(Rule.PUBLIC)
 @require_safe
 def analysis(request: HttpRequest) -> HttpResponse:
     """Show a study: the paper's figures and table from our own entries."""
@@ -142,6 +148,7 @@ def analysis(request: HttpRequest) -> HttpResponse:
     return render(request, "leaderboard/analysis.html", context | {"studies": STUDIES, "messages": messages})
 
 
+@access(Rule.PUBLIC)
 @require_safe
 def analysis_file(request: HttpRequest, study: str, name: str) -> HttpResponse:
     """Give one file of a study: a figure as SVG, PNG or CSV, the table as CSV, or all correlations as JSON."""
@@ -151,6 +158,7 @@ def analysis_file(request: HttpRequest, study: str, name: str) -> HttpResponse:
     return HttpResponse(content(), content_type=_CONTENT_TYPES[name.rpartition(".")[2]])
 
 
+@access(Rule.PUBLIC)
 @require_safe
 def protocols(request: HttpRequest) -> HttpResponse:
     """Show every protocol's exact fields, from the code."""
@@ -158,12 +166,14 @@ def protocols(request: HttpRequest) -> HttpResponse:
     return render(request, "leaderboard/protocols.html", {"protocols": every})
 
 
+@access(Rule.PUBLIC)
 @require_safe
 def reported(request: HttpRequest) -> HttpResponse:
     """Show the numbers that others reported, apart from what is measured here."""
     return render(request, "leaderboard/reported.html", {"rows": selectors.reported()})
 
 
+@access(Rule.PUBLIC)
 @require_safe
 def about(request: HttpRequest) -> HttpResponse:
     """Explain what is measured and how to read it."""

@@ -1,0 +1,100 @@
+"""Who may ask for what: every view declares one rule, and is guarded by it.
+
+`tests/leaderboard/test_access.py` fails for a view that declares none, and asks every address in every role; what is
+answered stands in docs/security.md.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from functools import wraps
+from typing import Any, TypeVar
+
+from allauth.mfa.utils import is_mfa_enabled
+from django.contrib.auth.models import AnonymousUser, User
+from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+
+from leaderboard.models import Submission
+
+View = TypeVar("View", bound=Callable[..., Any])
+Respond = Callable[[HttpRequest], HttpResponse]
+
+
+class Rule(StrEnum):
+    """Whom a view answers."""
+
+    PUBLIC = "everybody"
+    SIGNED_IN = "whoever is signed in"
+    OWNER = "the owner of the submission in the address, and staff; for others it does not exist"
+    STAFF = "staff with a second factor"
+    MACHINE = "whoever brings a personal token"
+
+
+class Scope(StrEnum):
+    """What a personal token is for."""
+
+    READ = "read"
+    SUBMIT = "submit"
+
+
+class NotSignedIn(Exception):
+    """A view needs to know who asks."""
+
+
+def access(rule: Rule, scope: Scope | None = None) -> Callable[[View], View]:
+    """Declare who may ask for a view, and refuse everybody else.
+
+    Pages know people by their session, the API by personal tokens alone, which need the `scope`. The submission of
+    `Rule.OWNER` is the one that the address names, by `run_id` or `slug`.
+    """
+
+    def declared(view: View) -> View:
+        @wraps(view)
+        def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+            _refuse_others(rule, scope, request, kwargs)
+            return view(request, *args, **kwargs)
+
+        guarded.rule, guarded.scope = rule, scope  # type: ignore[attr-defined]
+        return guarded  # type: ignore[return-value]
+
+    return declared
+
+
+def is_staff(user: User | AnonymousUser) -> bool:
+    """Say whether a user has the powers of staff: only with a second factor."""
+    return user.is_active and user.is_staff and is_mfa_enabled(user)
+
+
+def owns(user: User | AnonymousUser, submission: Submission) -> bool:
+    """Say whether a submission is a user's to see and to change; staff may do so with all."""
+    return user.is_authenticated and (submission.owner_id == user.pk or is_staff(user))
+
+
+def ask_to_sign_in(respond: Respond) -> Respond:
+    """Send whoever has to sign in for a page to the page where one does."""
+
+    def asked(request: HttpRequest) -> HttpResponse:
+        return respond(request)
+
+    def process_exception(request: HttpRequest, error: Exception) -> HttpResponse | None:
+        return redirect_to_login(request.get_full_path()) if isinstance(error, NotSignedIn) else None
+
+    asked.process_exception = process_exception  # type: ignore[attr-defined]
+    return asked
+
+
+def _refuse_others(rule: Rule, scope: Scope | None, request: HttpRequest, named: dict[str, Any]) -> None:
+    if rule is Rule.PUBLIC:
+        return
+    if not request.user.is_authenticated:
+        raise NotSignedIn
+    if scope is not None and scope not in getattr(request, "scopes", ()):
+        raise PermissionDenied(f"this token is not for that; make one with the scope {scope}")
+    if rule is Rule.STAFF and not is_staff(request.user):
+        raise PermissionDenied("this is for staff, who need a second factor: add one under /account/mfa/")
+    if rule is Rule.OWNER:
+        key = {name: named[name] for name in ("run_id", "slug") if name in named}
+        submission = Submission.objects.filter(**key).first() if key else None
+        if submission is None or not owns(request.user, submission):
+            raise Http404
