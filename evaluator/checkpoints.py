@@ -15,6 +15,7 @@ from evaluator.architectures import build, parse_options
 from evaluator.checkpoint_file import Checkpoint, open_checkpoint
 from evaluator.dataset_facts import DatasetFacts, find_dataset_facts
 from evaluator.exceptions import InvalidCheckpoint
+from evaluator.forward_cost import check_affordable
 from evaluator.manifest import METADATA_KEY, Manifest
 from evaluator.safetensors_header import read_header
 
@@ -41,16 +42,20 @@ def save_checkpoint(model: nn.Module, manifest: Manifest, path: Path) -> Checkpo
 def load_model(checkpoint: Checkpoint, *, device: str | torch.device = "cpu") -> nn.Module:
     """Return the checkpoint's network on `device`: float32, eval mode, weights frozen.
 
-    Names and shapes are compared with the registry's network before a weight is read; no random number is drawn.
+    Names and shapes are compared with the registry's network, and what an image costs it is counted, before a weight
+    is read; no random number is drawn.
 
     Raises:
         InvalidCheckpoint: names, shapes or weights are not the network's, or two probe images get no finite logits.
+        InvalidRequest: the network is too dear to be measured.
     """
     manifest = checkpoint.manifest
+    facts = find_dataset_facts(manifest.dataset)
     model = _planned(manifest)
     header = read_header(checkpoint.path)
     layout = {name: (info.dtype == "I64", info.shape) for name, info in header.tensors.items()}
     _check_layout(layout, model, manifest.architecture)
+    check_affordable(model, facts.image_shape, manifest.architecture)
     # Copied: the library returns windows into the file, whose alignment changes the last bits of what kernels compute.
     state = {
         name: tensor.to(torch.float32 if tensor.is_floating_point() else tensor.dtype, copy=True)
@@ -60,7 +65,7 @@ def load_model(checkpoint: Checkpoint, *, device: str | torch.device = "cpu") ->
     model.load_state_dict(state, assign=True)
     _check_variances(model)
     model = model.to(device).eval().requires_grad_(False)
-    _probe(model, find_dataset_facts(manifest.dataset), torch.device(device))
+    _probe(model, facts, torch.device(device))
     return model
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from evaluator.architectures.options import (
     ActivationOptions,
     Options,
+    ResNetOptions,
     SmallNetOptions,
     TorchvisionOptions,
     WideResNetOptions,
@@ -38,6 +39,7 @@ _ALL = (
     Architecture("digits-cnn", "Small CNN", SmallNetOptions, "digits:cnn"),
     Architecture("digits-resnet", "Small ResNet", SmallNetOptions, "digits:resnet"),
     Architecture("resnet18-stutz2021", "ResNet-18 (Stutz et al. 2021)", ActivationOptions, "resnet18_stutz2021:build"),
+    Architecture("resnet", "ResNet", ResNetOptions, "resnet:build"),
     Architecture("preactresnet18", "PreActResNet-18", ActivationOptions, "preactresnet18:build"),
     Architecture("wideresnet", "WideResNet", WideResNetOptions, "wideresnet:build"),
     Architecture("torchvision", "torchvision", TorchvisionOptions, "torchvision_networks:build"),

@@ -37,7 +37,30 @@ def conv3x3(channels_in: int, channels_out: int, stride: int = 1) -> nn.Conv2d:
 
 
 def initialize_convolutions(network: nn.Module) -> None:
-    """Draw all convolutions of `network` by He et al. (2015), fan-out, for ReLU; other layers keep torch's draw."""
+    """Draw all convolutions of `network` by He et al. (2015), fan-out, for ReLU; other layers keep torch's draw.
+
+    Those on the meta device are passed over: torch imports for seconds before it draws nothing.
+    """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and not module.weight.is_meta:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+class BasicBlock(nn.Module):
+    """Two 3×3 convolutions beside a shortcut (He et al. 2016, post-activation)."""
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = conv3x3(channels_in, channels_out, stride), nn.BatchNorm2d(channels_out)
+        self.conv2, self.bn2 = conv3x3(channels_out, channels_out), nn.BatchNorm2d(channels_out)
+        self.activation = activation
+        self.shortcut = nn.Sequential()
+        if stride != 1 or channels_in != channels_out:
+            self.shortcut.append(nn.Conv2d(channels_in, channels_out, 1, stride, bias=False))
+            self.shortcut.append(nn.BatchNorm2d(channels_out))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return features [n, channels_out, h / stride, w / stride]."""
+        out = self.activation(self.bn1(self.conv1(features)))
+        out = self.bn2(self.conv2(out)) + self.shortcut(features)
+        return self.activation(out)  # type: ignore[no-any-return]

@@ -49,6 +49,13 @@ class ActivationOptions(Options):
     activation: Activation = Activation.RELU
 
 
+class ResNetOptions(Options):
+    """Layers with weights, and the activation."""
+
+    depth: Literal[18, 34] = 18
+    activation: Activation = Activation.RELU
+
+
 class WideResNetOptions(Options):
     """Depth 6 n + 4 and the factor by which all stages are wider than 16, 32, 64 channels."""
 

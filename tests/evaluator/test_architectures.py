@@ -78,7 +78,7 @@ def test_every_allowed_torchvision_network_fits_digits_and_cifar(name):
 
 
 @pytest.mark.parametrize("activation", Activation)
-@pytest.mark.parametrize("name", ["digits-cnn", "digits-resnet", "resnet18-stutz2021", "preactresnet18"])
+@pytest.mark.parametrize("name", ["digits-cnn", "digits-resnet", "resnet18-stutz2021", "resnet", "preactresnet18"])
 def test_the_chosen_activation_is_the_only_one(name, activation):
     classes = {"relu": nn.ReLU, "silu": nn.SiLU, "gelu": nn.GELU, "mish": nn.Mish}
     with torch.device("meta"):
@@ -118,6 +118,14 @@ def test_wideresnets_have_their_published_sizes(depth, width, millions):
     with torch.device("meta"):
         net = network("wideresnet", depth=depth, width=width)
     assert sum(p.numel() for p in net.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
+
+
+@pytest.mark.parametrize(("depth", "parameters"), [(18, 11_173_962), (34, 21_282_122)])
+def test_resnets_have_the_sizes_and_names_of_public_code(depth, parameters):
+    with torch.device("meta"):
+        net = network("resnet", depth=depth)
+    assert sum(p.numel() for p in net.parameters()) == parameters
+    assert {"conv1.weight", "layer2.0.shortcut.1.running_var", "linear.bias"} < net.state_dict().keys()
 
 
 def test_an_unknown_architecture_is_refused_with_the_list_of_known_ones():
