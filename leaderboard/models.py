@@ -17,9 +17,16 @@ class State(models.TextChoices):
     SUBMITTED = "submitted"
     QUEUED = "queued"
     RUNNING = "running"
+    MEASURED = "measured"
     PUBLISHED = "published"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    WITHDRAWN = "withdrawn"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing changes unless somebody asks for it. What is private ends as measured."""
+        return self not in (State.SUBMITTED, State.QUEUED, State.RUNNING)
 
 
 class Submission(models.Model):
@@ -38,11 +45,14 @@ class Submission(models.Model):
     protocol_digest = models.CharField(max_length=64)
     protocol = models.JSONField()
     state = models.CharField(max_length=16, choices=State, default=State.SUBMITTED)
+    is_private = models.BooleanField(default=False)
+    """Its owner and staff alone know of it; it has no entry, wherever its run stands."""
     failure = models.TextField(blank=True)
     fault = models.CharField(max_length=16, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     published_at = models.DateTimeField(null=True, blank=True)
+    withdrawn_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = (

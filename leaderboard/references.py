@@ -34,7 +34,7 @@ def submit(checkpoint: Path, title: str, protocol: EvaluationProtocol) -> Submis
 
 def unfinished(submissions: Iterable[Submission]) -> list[Submission]:
     """Return those of which something is to come, as far as their rows say."""
-    return [one for one in submissions if one.state not in (State.PUBLISHED, State.FAILED, State.CANCELLED)]
+    return [one for one in submissions if not State(one.state).ended]
 
 
 def watch(submissions: Sequence[Submission], workers: "subprocess.Popen[bytes]", log: Path, report: Report) -> None:

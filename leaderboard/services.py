@@ -42,7 +42,7 @@ from evaluator.types import Split
 from leaderboard import dispatch
 from leaderboard.models import Entry, Measurement, ReportedResult, State, Submission
 
-_PENDING = (State.SUBMITTED, State.QUEUED, State.RUNNING)
+_PENDING = tuple(state for state in State if not state.ended)
 
 log = logging.getLogger(__name__)
 
@@ -110,12 +110,24 @@ def submit(
             )
     except IntegrityError:
         submission = Submission.objects.get(checkpoint_sha256=sha256, protocol_digest=protocol.digest)
-        if submission.state not in (State.FAILED, State.CANCELLED) or submission.fault == Fault.SUBMITTER:
-            return submission
-        submission.run_id, submission.state, submission.failure, submission.fault = run_id, State.SUBMITTED, "", ""
-        submission.save()
+        run_again(submission)
+        return submission
     _enqueue(submission)
     return submission
+
+
+def run_again(submission: Submission) -> bool:
+    """Give a submission a new run if it was cancelled, or failed without its sender's fault; False where it was not."""
+    run = run_store().run(submission.run_id)
+    if run is not None:
+        _mirror(submission, run)
+    again = Submission.objects.filter(pk=submission.pk, state__in=(State.FAILED, State.CANCELLED))
+    fresh = {"run_id": uuid4(), "state": State.SUBMITTED, "failure": "", "fault": "", "updated_at": timezone.now()}
+    if not again.exclude(fault=Fault.SUBMITTER).update(**fresh):
+        return False
+    submission.refresh_from_db()
+    _enqueue(submission)
+    return True
 
 
 def queue_trainings(orders: Sequence[TrainingOrder]) -> Queued:
@@ -150,7 +162,7 @@ def take_in() -> int:
 def publish_run(run_id: UUID) -> Entry | None:
     """Publish the numbers of a complete run; the same entry however often it is called.
 
-    None when nobody submitted the run, or when it has no result yet.
+    None when nobody submitted the run, when it has no result yet, or when its submission is private or was withdrawn.
     """
     store = run_store()
     result = store.result(run_id)
@@ -158,7 +170,10 @@ def publish_run(run_id: UUID) -> Entry | None:
         return None
     with transaction.atomic():
         submission = Submission.objects.select_for_update().filter(run_id=run_id).first()
-        if submission is None:
+        if submission is None or submission.state == State.WITHDRAWN:
+            return None
+        if submission.is_private:
+            _move(submission, State.MEASURED)
             return None
         entry, is_new = Entry.objects.get_or_create(
             run_id=run_id,
@@ -245,6 +260,43 @@ def cancel(run_id: UUID) -> bool:
     if cancelled and submission is not None and run is not None:
         _mirror(submission, run)
     return cancelled
+
+
+@transaction.atomic
+def hide(submission: Submission) -> bool:
+    """Make a submission private and take its entry from the board; False where it was private, or is withdrawn."""
+    shown = Submission.objects.filter(pk=submission.pk, is_private=False).exclude(state=State.WITHDRAWN)
+    hidden = bool(shown.update(is_private=True, updated_at=timezone.now()))
+    if hidden:
+        Entry.objects.filter(submission=submission).delete()
+        Submission.objects.filter(pk=submission.pk, state=State.PUBLISHED).update(state=State.MEASURED)
+    submission.refresh_from_db()
+    return hidden
+
+
+def publish(submission: Submission) -> bool:
+    """Make a private submission public, with its entry if it is measured; False where it was, or is withdrawn."""
+    private = Submission.objects.filter(pk=submission.pk, is_private=True).exclude(state=State.WITHDRAWN)
+    with transaction.atomic():
+        shown = bool(private.update(is_private=False, updated_at=timezone.now()))
+        # As before its run was complete: should this process die now, the sweep publishes it.
+        Submission.objects.filter(pk=submission.pk, state=State.MEASURED).update(state=State.RUNNING)
+    if shown:
+        publish_run(submission.run_id)
+    submission.refresh_from_db()
+    return shown
+
+
+def withdraw(submission: Submission) -> bool:
+    """End a submission for good: its run is cancelled, its entry gone; its address says so. False where it had been."""
+    now = timezone.now()
+    with transaction.atomic():
+        standing = Submission.objects.filter(pk=submission.pk).exclude(state=State.WITHDRAWN)
+        withdrawn = bool(standing.update(state=State.WITHDRAWN, withdrawn_at=now, updated_at=now))
+        Entry.objects.filter(submission=submission).delete()
+    run_store().cancel(submission.run_id)
+    submission.refresh_from_db()
+    return withdrawn
 
 
 @transaction.atomic

@@ -8,9 +8,10 @@ from sqlalchemy import func, or_, select
 from evaluator.metrics import StageName
 from evaluator.store.engine import Store, patient
 from evaluator.store.reading import as_time
-from evaluator.store.records import ACTIVE, Pace, ShardState, Turn
+from evaluator.store.records import ACTIVE, Pace, Pause, ShardState, Turn, WorkerRecord
 from evaluator.store.rows import RunRow, ShardRow
 from evaluator.store.steps import in_turn
+from evaluator.store.workers import read_pauses, read_workers
 
 
 class TurnReader(Store):
@@ -62,3 +63,9 @@ class TurnReader(Store):
                 Pace(run_id, digest, stage, int(examples), seconds or 0.0)
                 for run_id, digest, stage, examples, seconds in session.execute(query)
             )
+
+    @patient
+    def attendance(self) -> tuple[tuple[WorkerRecord, ...], tuple[Pause, ...]]:
+        """Return the workers that have been seen within a day, and which kinds of work are paused."""
+        with self._reading() as session:
+            return read_workers(session), read_pauses(session)
