@@ -1,7 +1,7 @@
 """Rows → chart specifications in one style, and their drawings (pure)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
@@ -17,6 +17,7 @@ from leaderboard.labels import FONT_SIZE, place_labels
 from leaderboard.statistics import rank_correlation
 
 if TYPE_CHECKING:
+    from leaderboard.listing import Row
     from leaderboard.selectors import Board
 
 WIDTH, HEIGHT = 860, 400
@@ -95,12 +96,13 @@ class Scale:
 
 
 def rloss_against_flatness(
-    points: Sequence[Point], protocol: EvaluationProtocol, theme: str = "page"
+    points: Sequence[Point], protocol: EvaluationProtocol, theme: str = "page", *, among: int = 0
 ) -> dict[str, Any]:
     """Return the chart of test robust loss against test flatness, one linked and labelled point an entry.
 
     Both axes carry 95 % intervals; the subtitle carries n and Spearman's ρ with its interval. Points so far out that
-    they would squeeze the others into a corner are named there, with the ρ of all. No points, no chart: an empty dict.
+    they would squeeze the others into a corner are named there, with the ρ of all. Where the points are only the best
+    `among` more entries, the subtitle says so. No points, no chart: an empty dict.
     """
     if not points:
         return {}
@@ -109,17 +111,28 @@ def rloss_against_flatness(
     x = Scale.around(AXES["flatness_test"], [p.x for p in inside], WIDTH)
     y = Scale.around(AXES["robust_loss_test"], [p.y for p in inside], HEIGHT)
     drawing = scatter(inside, x, y, colours)
-    return styled(drawing, "Robust loss against flatness", _subtitle(inside, outside, protocol), colours)
+    return styled(drawing, "Robust loss against flatness", _subtitle(inside, outside, protocol, among), colours)
 
 
 def board_figure(board: "Board", theme: str = "page") -> dict[str, Any]:
     """Return the chart of all entries of a board, the same however its table is sorted; empty without entries."""
-    points = [
+    return rloss_against_flatness(board_points(board.rows), board.protocol, theme)
+
+
+def board_points(rows: Iterable["Row"]) -> tuple[Point, ...]:
+    """Return the points of entries that have both numbers, in an order that does not depend on the table's."""
+    return tuple(
         Point(row.title, row.url, row.numbers["flatness_test"], row.numbers["robust_loss_test"])
-        for row in sorted(board.rows, key=lambda row: row.slug)
+        for row in sorted(rows, key=lambda row: row.slug)
         if {"flatness_test", "robust_loss_test"} <= row.numbers.keys()
-    ]
-    return rloss_against_flatness(points, board.protocol, theme)
+    )
+
+
+@lru_cache(maxsize=64)
+def board_svg(points: tuple[Point, ...], protocol: EvaluationProtocol, among: int) -> str:
+    """Return the chart of the best entries among more, as SVG for a page; empty where there is none."""
+    spec = rloss_against_flatness(points, protocol, among=among)
+    return render_svg(spec) if spec else ""
 
 
 def render_svg(spec: dict[str, Any]) -> str:
@@ -235,9 +248,11 @@ def _framed(points: Sequence[Point]) -> tuple[list[Point], list[Point]]:
     return (inside, [p for p, close in zip(points, near, strict=True) if not close]) if inside else (list(points), [])
 
 
-def _subtitle(inside: Sequence[Point], outside: Sequence[Point], protocol: EvaluationProtocol) -> list[str]:
-    n = inside[0].y.n
+def _subtitle(inside: Sequence[Point], outside: Sequence[Point], protocol: EvaluationProtocol, among: int) -> list[str]:
+    n, drawn = inside[0].y.n, len(inside) + len(outside)
     shown = f"{len(inside)} entries" if not outside else f"{len(inside)} entries in the frame"
+    if among > drawn:
+        shown += f", the best of {among} by rank"
     lines = [f"{_rho(inside)} · {shown} · n = {n} test examples · bars: 95 % intervals · {protocol.label}"]
     if outside:
         far = ", ".join(f"{short(p.label)} ({p.x.value:.2f}, {p.y.value:.2f})" for p in outside)

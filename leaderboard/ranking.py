@@ -1,6 +1,6 @@
 """Who stands where (pure): by robust test error, then robust test loss, with tie groups by a paired test."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from leaderboard.statistics import SIGNIFICANCE, mcnemar
@@ -40,6 +40,16 @@ def rank(contestants: Iterable[Contestant]) -> dict[str, Standing]:
         standings[one.key] = Standing(place, leader[1])
         previous = one, place
     return standings
+
+
+def pareto_front(points: Mapping[str, tuple[float, ...]]) -> frozenset[str]:
+    """Return the keys of the points that no other beats: as low in every number, and lower in one."""
+    front: list[tuple[float, ...]] = []
+    for point in sorted(set(points.values())):  # whoever beats a point stands before it
+        if not any(all(a <= b for a, b in zip(better, point, strict=True)) for better in front):
+            front.append(point)
+    best = set(front)
+    return frozenset(key for key, point in points.items() if point in best)
 
 
 def _numbers(one: Contestant) -> tuple[float, float]:

@@ -2,13 +2,14 @@
 
 from django.urls import include, path
 
-from leaderboard import views
+from leaderboard import board, views
 from leaderboard.api import api
 
 urlpatterns = [
-    path("", views.board, name="board"),
-    path("board.csv", views.board_csv, name="board-csv"),
-    path("figures/robust-loss-against-flatness.<str:kind>", views.figure, name="figure"),
+    path("", board.board, name="board"),
+    path("board.csv", board.board_csv, name="board-csv"),
+    path("board.json", board.board_json, name="board-json"),
+    path("figures/robust-loss-against-flatness.<str:kind>", board.figure, name="figure"),
     path("analysis/", views.analysis, name="analysis"),
     path("analysis/<slug:study>/<str:name>", views.analysis_file, name="analysis-file"),
     path("entries/<slug:slug>/", views.entry, name="entry"),

@@ -1,10 +1,7 @@
 """Pages: each translates an address into a selector's answer and a template."""
 
-import csv
 from dataclasses import asdict
-from math import sqrt
 from typing import Any
-from urllib.parse import urlencode
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -12,13 +9,13 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from evaluator.combine import BROKEN_BY
-from evaluator.exceptions import InvalidRequest
 from evaluator.metrics import METRICS, StageName
-from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
+from evaluator.protocol import PROTOCOLS
 from evaluator.types import Split
-from leaderboard import charts, report, selectors
+from leaderboard import report, selectors
 from leaderboard.access import Rule, access
 from leaderboard.analysis import STUDIES
+from leaderboard.filters import HEADLINE
 
 _CONTENT_TYPES = {
     "svg": "image/svg+xml",
@@ -26,85 +23,6 @@ _CONTENT_TYPES = {
     "csv": "text/csv; charset=utf-8",
     "json": "application/json",
 }
-_RENDERERS = {"svg": charts.render_svg, "png": charts.render_png}
-
-
-@access(Rule.PUBLIC)
-@require_safe
-def board(request: HttpRequest) -> HttpResponse:
-    """Show the ranked entries of one protocol, its chart above them."""
-    counts = selectors.protocols()
-    protocol, sort, messages = _asked(request, counts)
-    try:
-        found = selectors.board(protocol, sort)
-    except InvalidRequest as error:
-        messages.append(f"Sorted by rank instead: {error}.")
-        found = selectors.board(protocol)
-    everything = request.GET.get("columns") == "all"
-    measured = protocol.columns()
-    keys = measured if everything else [key for key in selectors.HEADLINE if key in measured]
-    view = {"protocol": protocol.name, **({"columns": "all"} if everything else {})}
-    columns = [selectors.COLUMNS[key] for key in keys]
-    chart = charts.board_figure(found)
-    n = protocol.autoattack_examples.test
-    context = {
-        "board": found,
-        "messages": messages,
-        "counts": counts,
-        "columns": [(column, _header(column.key, found.sort, view)) for column in columns],
-        "headers": {key: _header(key, found.sort, view) for key in ("rank", "title", "architecture", "seconds")},
-        "rows": [(row, [row.numbers.get(column.key) for column in columns]) for row in found.rows],
-        "by_rank": found.sort == "rank",
-        "everything": everything,
-        "n": n,
-        "noise": 98 / sqrt(n) if n else None,
-        "figure": report.inline(charts.render_svg(chart)) if chart else "",
-        "query": urlencode({"protocol": protocol.name, "sort": found.sort}),
-    }
-    return render(request, "leaderboard/board.html", context)
-
-
-@access(Rule.PUBLIC)
-@require_safe
-def board_csv(request: HttpRequest) -> HttpResponse:
-    """Give the board as CSV: one row an entry, each number with its interval and n."""
-    protocol, sort, messages = _asked(request, selectors.protocols())
-    try:
-        found = selectors.board(protocol, sort)
-    except InvalidRequest as error:
-        messages.append(str(error))
-    if messages:
-        return HttpResponse("\n".join(messages), status=400, content_type="text/plain; charset=utf-8")
-    response = HttpResponse(
-        content_type="text/csv; charset=utf-8",
-        headers={"Content-Disposition": f'attachment; filename="{protocol.name}-v{protocol.version}.csv"'},
-    )
-    writer = csv.writer(response)
-    about = ("rank", "tied_with", "title", "slug", "architecture", "is_reference", "stored_numbers", "seconds")
-    ends = ("", "_low", "_high", "_n")
-    writer.writerow([*about, *(f"{key}{end}" for key in protocol.columns() for end in ends)])
-    for row in found.rows:
-        standing = (row.standing.rank, row.standing.tied_with) if row.standing else ("", "")
-        cells: list[Any] = [*standing, *(getattr(row, name) for name in about[2:])]
-        for key in protocol.columns():
-            number = row.numbers.get(key)
-            cells += (number.value, number.low, number.high, number.n) if number else ("",) * len(ends)
-        writer.writerow(cells)
-    return response
-
-
-@access(Rule.PUBLIC)
-@require_safe
-def figure(request: HttpRequest, kind: str) -> HttpResponse:
-    """Give the chart of the board as a file, in the theme asked for."""
-    if kind not in _RENDERERS:
-        raise Http404
-    protocol, _, messages = _asked(request, selectors.protocols())
-    theme = request.GET.get("theme", "light")
-    spec = charts.board_figure(selectors.board(protocol), theme) if theme in charts.THEMES and not messages else {}
-    if not spec:
-        raise Http404
-    return HttpResponse(_RENDERERS[kind](spec), content_type=_CONTENT_TYPES[kind])
 
 
 @access(Rule.PUBLIC)
@@ -121,7 +39,7 @@ def entry(request: HttpRequest, slug: str) -> HttpResponse:
         outcomes = {s["split"]: s["outcomes"] for s in found.stages if s["stage"] == StageName.AUTOATTACK}
         attacked = [split for split in Split if split in outcomes]
         context |= {
-            "headline": [(selectors.COLUMNS[key], numbers[key]) for key in selectors.HEADLINE if key in numbers][:4],
+            "headline": [(selectors.COLUMNS[key], numbers[key]) for key in HEADLINE if key in numbers][:4],
             "numbers": [
                 (metric, [numbers.get(key) for key in metric.columns()])
                 for metric in METRICS.values()
@@ -178,24 +96,6 @@ def reported(request: HttpRequest) -> HttpResponse:
 def about(request: HttpRequest) -> HttpResponse:
     """Explain what is measured and how to read it."""
     return render(request, "leaderboard/about.html", {"metrics": METRICS.values()})
-
-
-def _asked(request: HttpRequest, counts: dict[str, int]) -> tuple[EvaluationProtocol, str, list[str]]:
-    """Return the protocol and order of an address, with a sentence for what it asks in vain."""
-    fullest = max(counts, key=lambda name: counts[name])
-    name = request.GET.get("protocol", fullest)
-    try:
-        return find_protocol(name), request.GET.get("sort", "rank"), []
-    except InvalidRequest as error:
-        message = f"Showing {fullest} instead: {error}."
-        return find_protocol(fullest), request.GET.get("sort", "rank"), [message]
-
-
-def _header(key: str, sort: str, view: dict[str, str]) -> dict[str, str]:
-    """Return how a sortable header links to its order, or to the opposite of the present one."""
-    state = {key: "ascending", f"-{key}": "descending"}.get(sort, "")
-    target = f"-{key}" if state == "ascending" else key
-    return {"url": "?" + urlencode({**view, "sort": target}), "state": state}
 
 
 def _flat(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
