@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from django.core.exceptions import ImproperlyConfigured
 
 _TOKEN_LENGTH = 20
+_MAIL_PORTS = {"smtp": 587, "smtps": 465}
 _SWITCH = {"on": True, "off": False}
 
 
@@ -64,6 +65,26 @@ def database(name: str, default: str, *, root: Path) -> dict[str, Any]:
         f"{name} has the scheme {url.scheme!r} and the path {url.path!r}; "
         "it must be sqlite:///FILE or postgresql://USER:PASSWORD@HOST:PORT/NAME"
     )
+
+
+def mail_server(name: str) -> dict[str, Any]:
+    """Return host, port, user, password and whether TLS comes first, of an address; empty where there is none."""
+    value = os.environ.get(name)
+    if not value:
+        return {}
+    url = urlsplit(value)
+    if url.scheme not in _MAIL_PORTS or not url.hostname:
+        raise ImproperlyConfigured(
+            f"{name} has the scheme {url.scheme!r}; it must be smtp://USER:PASSWORD@HOST:PORT, which begins TLS after "
+            "connecting, or smtps://…, which begins with it"
+        )
+    return {
+        "host": unquote(url.hostname),
+        "port": url.port or _MAIL_PORTS[url.scheme],
+        "user": unquote(url.username or ""),
+        "password": unquote(url.password or ""),
+        "ssl": url.scheme == "smtps",
+    }
 
 
 def token(name: str) -> str:

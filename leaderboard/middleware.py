@@ -10,7 +10,10 @@ from leaderboard import health, monitoring
 # Images as data: are the arrows and ticks inside the vendored stylesheet.
 _POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    "base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
+)
+_PERMISSIONS = ", ".join(
+    f"{feature}=()" for feature in ("camera", "display-capture", "geolocation", "microphone", "payment", "usb")
 )
 
 Respond = Callable[[HttpRequest], HttpResponse]
@@ -32,11 +35,16 @@ def machines_first(respond: Respond) -> Respond:
 
 
 def content_security_policy(respond: Respond) -> Respond:
-    """Let a page load from this site alone, and run no inline script or style."""
+    """Let a page load from this site alone, run no inline script or style, and use no device.
+
+    Whoever signs in by GitHub is sent there by a form.
+    """
+    policy = f"{_POLICY} https://github.com" if settings.SOCIALACCOUNT_PROVIDERS else _POLICY
 
     def with_policy(request: HttpRequest) -> HttpResponse:
         response = respond(request)
-        response.headers.setdefault("Content-Security-Policy", _POLICY)
+        response.headers.setdefault("Content-Security-Policy", policy)
+        response.headers.setdefault("Permissions-Policy", _PERMISSIONS)
         return response
 
     return with_policy

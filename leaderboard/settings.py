@@ -10,6 +10,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 DATABASES = {"default": environment.database("DATABASE_URL", "sqlite:///var/site.sqlite3", root=BASE_DIR)}
 _embedded = DATABASES["default"]["ENGINE"].endswith("sqlite3")
 _https = environment.switch("HTTPS", default=False)
+_behind_proxy = environment.switch("BEHIND_PROXY", default=False)
+_mail = environment.mail_server("EMAIL_URL")
 
 SECRET_KEY = environment.secret("SECRET_KEY", BASE_DIR / "var" / "secret_key", embedded=_embedded)
 DEBUG = environment.switch("DEBUG", default=False)
@@ -59,6 +61,14 @@ TEMPLATES = [
         },
     }
 ]
+# What limits guesses, and knows which codes were used, has to hold over all web processes.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "cache",
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    }
+}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
@@ -73,8 +83,12 @@ _verified = environment.switch("EMAIL_VERIFICATION", default=False)
 ACCOUNT_EMAIL_VERIFICATION = "mandatory" if _verified else "optional"
 ACCOUNT_LOGIN_METHODS = {"username", "email"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email*" if _verified else "email", "password1*", "password2*"]
+ACCOUNT_ADAPTER, MFA_ADAPTER = "leaderboard.adapters.AccountAdapter", "leaderboard.adapters.MFAAdapter"
+SIGN_UP = environment.switch("SIGN_UP", default=True)
 MFA_ALLOW_UNVERIFIED_EMAIL = not _verified
+MFA_TOTP_TOLERANCE = 1  # telephones' clocks are half a minute off at times
 MFA_TOTP_ISSUER = "Robust leaderboard"
+ALLAUTH_TRUSTED_PROXY_COUNT = int(_behind_proxy)
 _github = {"client_id": environment.text("GITHUB_CLIENT_ID", ""), "secret": environment.text("GITHUB_SECRET", "")}
 SOCIALACCOUNT_PROVIDERS = {"github": {"APPS": [_github]}} if _github["client_id"] else {}
 
@@ -85,11 +99,22 @@ WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 if STATIC_ROOT:
     STORAGES = {"staticfiles": {"BACKEND": "whitenoise.storage.CompressedManifestStaticFilesStorage"}}
 
+SESSION_COOKIE_NAME, CSRF_COOKIE_NAME = ("__Host-session", "__Host-csrf") if _https else ("session", "csrf")
+CSRF_COOKIE_HTTPONLY = True  # forms carry it themselves
 SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
 SECURE_HSTS_SECONDS = 31_536_000 if _https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
-if environment.switch("BEHIND_PROXY", default=False):
+if _behind_proxy:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+# Without a server for them, mails are files that the operator can read.
+EMAIL_BACKEND = f"django.core.mail.backends.{'smtp' if _mail else 'filebased'}.EmailBackend"
+EMAIL_FILE_PATH = BASE_DIR / "var" / "mail"
+EMAIL_HOST, EMAIL_PORT, EMAIL_USE_SSL = _mail.get("host", ""), _mail.get("port", 0), _mail.get("ssl", False)
+EMAIL_HOST_USER, EMAIL_HOST_PASSWORD = _mail.get("user", ""), _mail.get("password", "")
+EMAIL_USE_TLS = bool(_mail) and not EMAIL_USE_SSL
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = environment.text("EMAIL_FROM", "leaderboard@localhost")
 
 TIME_ZONE = "UTC"
 USE_TZ = True
