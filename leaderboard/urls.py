@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from leaderboard import board, views
+from leaderboard import board, views, watch_views
 from leaderboard.api import api
 
 urlpatterns = [
@@ -13,6 +13,12 @@ urlpatterns = [
     path("analysis/", views.analysis, name="analysis"),
     path("analysis/<slug:study>/<str:name>", views.analysis_file, name="analysis-file"),
     path("entries/<slug:slug>/", views.entry, name="entry"),
+    path("submissions/<uuid:run_id>/", watch_views.submission, name="submission"),
+    path("submissions/<uuid:run_id>/live", watch_views.submission_live, name="submission-live"),
+    path("submissions/<uuid:run_id>/<slug:action>", watch_views.act, name="submission-act"),
+    path("queue/", watch_views.queue, name="queue"),
+    path("queue/live", watch_views.queue_live, name="queue-live"),
+    path("queue.json", watch_views.queue_json, name="queue-json"),
     path("protocols/", views.protocols, name="protocols"),
     path("reported/", views.reported, name="reported"),
     path("about/", views.about, name="about"),
