@@ -49,6 +49,21 @@ def open_checkpoint(path: Path, *, manifest: Manifest | None = None) -> Checkpoi
     return Checkpoint(path, sha256, manifest)
 
 
+def open_as(path: Path, manifest: Manifest, folder: Path) -> Checkpoint:
+    """Open a file as the network that `manifest` names; one that names none is copied to `folder` with it inside.
+
+    Raises:
+        InvalidCheckpoint: the file is not as the format demands.
+        InvalidRequest: the file carries a manifest and the given one contradicts it.
+    """
+    checkpoint = open_checkpoint(path, manifest=manifest)
+    if METADATA_KEY in read_header(path).metadata:
+        return checkpoint
+    copy = folder / path.name
+    add_manifest(path, manifest, copy)
+    return open_checkpoint(copy)
+
+
 def add_manifest(path: Path, manifest: Manifest, target: Path) -> None:
     """Write the tensors of the safetensors file `path` to `target` with `manifest` inside, byte for byte else.
 

@@ -22,14 +22,13 @@ from rich.table import Table
 
 from evaluator.architectures import ARCHITECTURES
 from evaluator.artifacts import Artifacts
-from evaluator.checkpoint_file import Checkpoint, add_manifest, open_checkpoint
+from evaluator.checkpoint_file import Checkpoint, open_as, open_checkpoint
 from evaluator.environment import ROOT, read_environment
 from evaluator.exceptions import EvaluatorError, Fault, InvalidRequest
-from evaluator.manifest import METADATA_KEY, Manifest
+from evaluator.manifest import Manifest
 from evaluator.metrics import METRICS, Unit
 from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
 from evaluator.results import EvaluationResult, Measurement, ShardSpec, evaluation_to_json
-from evaluator.safetensors_header import read_header
 from evaluator.scratch import scratch_folder
 from evaluator.store import RunState, RunStore
 from evaluator.types import Split
@@ -143,13 +142,7 @@ def _opened(arguments: argparse.Namespace, protocol: EvaluationProtocol, folder:
     """Open the checkpoint; one without a manifest is first copied to `folder` with the named one inside."""
     if arguments.architecture is None:
         return open_checkpoint(arguments.checkpoint)
-    manifest = _manifest(arguments, protocol)
-    checkpoint = open_checkpoint(arguments.checkpoint, manifest=manifest)
-    if METADATA_KEY in read_header(arguments.checkpoint).metadata:
-        return checkpoint
-    packed = folder / arguments.checkpoint.name
-    add_manifest(arguments.checkpoint, manifest, packed)
-    return open_checkpoint(packed)
+    return open_as(arguments.checkpoint, _manifest(arguments, protocol), folder)
 
 
 def _unfinished(store: RunStore, checkpoint: Checkpoint, protocol: EvaluationProtocol) -> UUID | None:

@@ -3,12 +3,17 @@
 import itertools
 import json
 import re
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import safetensors.numpy
 from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
 from django.test import Client
 from hypothesis import given
 from hypothesis import strategies as st
@@ -395,3 +400,76 @@ def test_the_queue_takes_as_many_queries_for_many_as_for_one(
         factory.submit(tmp_path, number=number, protocol=SMOKE)
     with django_assert_num_queries(2):
         client.get("/queue/")
+
+
+def submitted(*arguments: str) -> Submission:
+    call_command("submit", *arguments)
+    return Submission.objects.get()
+
+
+def test_a_file_is_submitted_under_the_name_it_has_for_the_owner_it_has(tmp_path: Path) -> None:
+    owner = User.objects.create_user("ann")
+    submission = submitted(str(factory.checkpoint(tmp_path, 3)), "--protocol", "smoke", "--owner", "ann")
+    assert (submission.title, submission.owner, submission.state) == ("3", owner, State.QUEUED)
+
+
+def test_a_file_without_a_manifest_is_submitted_as_the_network_that_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "bare.safetensors"
+    safetensors.numpy.save_file({"weight": np.ones(8, dtype=np.float32)}, path)
+    with pytest.raises(CommandError, match="does not say what network it is for"):
+        submitted(str(path), "--protocol", "smoke")
+    network = ("--architecture", "digits-cnn", "--options", '{"width": 8}')
+    manifest = submitted(str(path), "--protocol", "smoke", "--title", "Bare", *network).manifest
+    assert (manifest["architecture"], manifest["dataset"], manifest["options"]["width"]) == ("digits-cnn", "digits", 8)
+
+
+def test_who_waits_reads_how_it_stands_until_it_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def work(_: float) -> None:
+        submission = Submission.objects.get()
+        measure(submission, 3)
+        services.run_store().complete(submission.run_id)
+        services.sweep()
+
+    monkeypatch.setattr(time, "sleep", work)
+    submission = submitted(str(factory.checkpoint(tmp_path, 3)), "--protocol", "smoke", "--wait", "--json")
+    out, err = capsys.readouterr()
+    assert json.loads(out) == status_of(submission).document()
+    lines = err.splitlines()
+    assert f"/submissions/{submission.run_id}/" in lines[0]
+    assert lines[1].startswith("queued, place 1 in the queue, 0 of ")
+    assert lines[2].startswith("running, 12 of ")
+    assert lines[-1].startswith("published, ")
+
+
+@pytest.mark.parametrize(
+    ("end", "sentence"),
+    [
+        (lambda one: fail(one, InvalidCheckpoint("the network is not one")), "the network is not one\n.*corrected"),
+        (lambda one: services.cancel(one.run_id), "the submission is cancelled"),
+        (services.withdraw, "the submission is withdrawn"),
+    ],
+)
+def test_who_waits_in_vain_hears_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Callable[[Submission], None], sentence: str
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: end(Submission.objects.get()))
+    with pytest.raises(CommandError, match=sentence):
+        submitted(str(factory.checkpoint(tmp_path, 3)), "--protocol", "smoke", "--wait")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--protocol", "none"], "no protocol is called 'none'"),
+        (["--protocol", "smoke", "--owner", "nobody"], "no user is called 'nobody'"),
+        (["--protocol", "smoke", "--architecture", "digits-cnn", "--options", "8x"], "--options needs JSON"),
+        (["--protocol", "smoke", "--architecture", "digits-resnet"], "3.safetensors says that it is"),
+        (["--protocol", "cifar10-linf"], "3.safetensors was made for digits"),
+    ],
+)
+def test_what_cannot_be_submitted_is_refused_in_a_sentence(tmp_path: Path, arguments: list[str], sentence: str) -> None:
+    with pytest.raises(CommandError, match=sentence):
+        call_command("submit", str(factory.checkpoint(tmp_path, 3)), *arguments)
+    assert not Submission.objects.exists()
