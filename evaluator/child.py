@@ -1,9 +1,9 @@
 """The parent's side of a measuring process: one for a checkpoint, which can be ended at any instant (torch-free)."""
 
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -24,6 +24,7 @@ from evaluator.metrics import StageName
 from evaluator.pipes import PipedProcess
 from evaluator.protocol import EvaluationProtocol, to_json
 from evaluator.results import ShardResult, ShardSpec
+from evaluator.sandbox import find_sandbox
 
 _PASSED_ON = frozenset(
     {"HOME", "LANG", "LANGUAGE", "LD_LIBRARY_PATH", "LD_PRELOAD", "PATH", "PYTHONPATH", "TMPDIR", "TZ"}
@@ -54,8 +55,12 @@ def clean_environment(variables: Mapping[str, str] = os.environ) -> dict[str, st
 class MeasuringChild:
     """A process that measures shards of one checkpoint; started when first needed, and anew whenever it has ended.
 
-    It gets its command line, the checkpoint, the data and its pipes, and nothing else. It ends with this process, and
-    with the thread that first called `measure`. `memory_bytes` bounds what it allocates; on a GPU it has no effect.
+    It gets its command line, the checkpoint, the data and its pipes, and nothing else: `sandbox`, the setting SANDBOX
+    unless given, says which walls see to that. It ends with this process, and with the thread that first called
+    `measure`. `memory_bytes` bounds what it allocates; on a GPU it has no effect.
+
+    Raises:
+        InvalidSetting: such walls cannot be put up here.
     """
 
     def __init__(
@@ -66,12 +71,20 @@ class MeasuringChild:
         data_dir: Path | None,
         shard_seconds: float | None = None,
         memory_bytes: int | None = None,
+        sandbox: str | None = None,
     ) -> None:
-        folder = data_dir or read_environment().data_dir
-        self._command = [sys.executable, "-m", "evaluator.measuring", str(checkpoint.resolve())]
-        self._command += [f"--device={device}", f"--data-dir={folder.resolve()}"]
-        if memory_bytes is not None:
-            self._command.append(f"--memory-bytes={memory_bytes}")
+        here = read_environment()
+        file, folder = checkpoint.resolve(), (data_dir or here.data_dir).resolve()
+        self._sandbox = find_sandbox(sandbox or here.sandbox)
+        self._command = self._sandbox.command(
+            "evaluator.measuring",
+            str(file),
+            f"--device={device}",
+            f"--data-dir={folder}",
+            reads=[file, folder],
+            device=device,
+            memory_bytes=memory_bytes,
+        )
         self._shard_seconds = shard_seconds
         self._process: PipedProcess | None = None
         self._ready = Ready("", {})
@@ -95,7 +108,7 @@ class MeasuringChild:
 
     @property
     def pid(self) -> int | None:
-        """Its process id, while there is a process."""
+        """Its process id, or that of the walls around it, while there is a process."""
         return None if self._process is None else self._process.pid
 
     def measure(
@@ -136,7 +149,7 @@ class MeasuringChild:
         while True:
             answer = self._ask(protocol, Request(to_json(protocol), spec, size), wait)
             if isinstance(answer, Measured):
-                return answer.result
+                return replace(answer.result, sandbox=str(self._sandbox))
             error = answer.to_error()
             error.log = "" if self._process is None else self._process.last_lines
             if not isinstance(error, OutOfMemory):

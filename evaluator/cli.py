@@ -97,11 +97,13 @@ def print_result(result: EvaluationResult, console: Console) -> None:
     console.print(table)
     versions = " · ".join(f"{name} {'/'.join(seen)}" for name, seen in result.versions.items())
     devices = sorted({device for stage in result.stages for device in stage.devices})
+    sandboxes = sorted({sandbox for stage in result.stages for sandbox in stage.sandboxes})
     seconds = sum(stage.seconds for stage in result.stages)
     for line in (
         f"checkpoint sha256 {result.checkpoint_sha256}",
         f"protocol digest {result.protocol_digest} · seed {result.seed}",
         f"{versions} · {', '.join(devices)} · {seconds:.1f} s of measuring",
+        f"sandbox {' / '.join(sandboxes)}",
     ):
         console.print(line, highlight=False, soft_wrap=True)
     for warning in sorted({warning for stage in result.stages for warning in stage.warnings}):

@@ -221,4 +221,5 @@ def _summary(stage: StageName, split: Split, results: Sequence[ShardResult]) -> 
         devices=tuple(sorted({shard.device for shard in shards})),
         warnings=tuple(sorted({warning for shard in shards for warning in shard.warnings})),
         outcomes={name: counts[name] for name in BROKEN_BY} if stage is StageName.AUTOATTACK else {},
+        sandboxes=tuple(sorted({shard.sandbox for shard in shards if shard.sandbox})),
     )

@@ -11,6 +11,7 @@
 | `LEASE_SECONDS` | `60` | how long a silent worker keeps its shard or training |
 | `LOG_FORMAT` | `text` | `text` for people, or `json`: an object a line |
 | `SHARD_SECONDS` | `7200` | how long a shard may take before its measuring process is ended |
+| `SANDBOX` | `auto` | walls around strangers' weights: `auto`, `bubblewrap`, `plain` or `off` |
 
 It is not called `BROKER_URL`, because Celery's command line would take that for itself, before paths are resolved.
 Relative paths, also inside SQLite addresses, count from the repository's root, so that all processes agree.
@@ -45,6 +46,7 @@ class Environment:
     lease_seconds: float
     shard_seconds: float
     log_format: str
+    sandbox: str
 
 
 def read_environment(variables: Mapping[str, str] = os.environ) -> Environment:
@@ -64,7 +66,8 @@ def read_environment(variables: Mapping[str, str] = os.environ) -> Environment:
         device=_device(variables.get("EVALUATION_DEVICE") or "auto"),
         lease_seconds=_seconds(variables, "LEASE_SECONDS", "60", 1, 3600),
         shard_seconds=_seconds(variables, "SHARD_SECONDS", "7200", 10, 7 * 24 * 3600),
-        log_format=_log_format(variables.get("LOG_FORMAT") or "text"),
+        log_format=_one_of(variables, "LOG_FORMAT", ("text", "json")),
+        sandbox=_one_of(variables, "SANDBOX", ("auto", "bubblewrap", "plain", "off")),
     )
 
 
@@ -89,10 +92,12 @@ def _device(name: str) -> str:
     return name
 
 
-def _log_format(name: str) -> str:
-    if name not in ("text", "json"):
-        raise InvalidSetting(f"LOG_FORMAT is {name!r}; expected text or json")
-    return name
+def _one_of(variables: Mapping[str, str], name: str, values: tuple[str, ...]) -> str:
+    """Return the value of a variable, of which the first is the default."""
+    value = variables.get(name) or values[0]
+    if value not in values:
+        raise InvalidSetting(f"{name} is {value!r}; expected {', '.join(values[:-1])} or {values[-1]}")
+    return value
 
 
 def _seconds(variables: Mapping[str, str], name: str, default: str, least: int, most: int) -> float:

@@ -1,7 +1,8 @@
 """The process that measures one checkpoint: a request a line on standard input, an answer a line on standard output.
 
 `python -m evaluator.measuring FILE --device cpu --data-dir FOLDER` is what `evaluator.child` starts. It needs these,
-its three pipes and nothing else: no network, no variable that names a store, nowhere to write. It ends with its parent.
+its three pipes and nothing else: no network, no variable that names a store, nowhere to write. `evaluator.sandbox` sees
+to that. It ends with its parent.
 """
 
 import argparse
@@ -45,7 +46,6 @@ def main() -> int:
     arguments.add_argument("checkpoint", type=Path)
     arguments.add_argument("--device", required=True)
     arguments.add_argument("--data-dir", type=Path, required=True)
-    arguments.add_argument("--memory-bytes", type=int)
     chosen = arguments.parse_args()
     with _take_output() as output:
 
@@ -54,7 +54,7 @@ def main() -> int:
             output.flush()
 
         try:
-            model, device = _open(chosen.checkpoint, chosen.device, chosen.memory_bytes)
+            model, device = _open(chosen.checkpoint, chosen.device)
             say(_ready(device))
         except Exception as error:
             say(_failed(error))
@@ -74,14 +74,12 @@ def _take_output() -> BinaryIO:
     return output
 
 
-def _open(path: Path, device_name: str, memory_bytes: int | None) -> "tuple[nn.Module, torch.device]":
+def _open(path: Path, device_name: str) -> "tuple[nn.Module, torch.device]":
     # Torch comes here and not above, so that neither its import nor what it prints precedes main.
     from evaluator.checkpoints import load_for_measuring, open_checkpoint
     from evaluator.devices import find_device
 
     device = find_device(device_name)
-    if memory_bytes is not None and device.type == "cpu":  # a GPU's driver maps more than any limit
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
     return load_for_measuring(open_checkpoint(path), device=device), device
 
 

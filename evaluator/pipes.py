@@ -2,6 +2,7 @@
 
 import logging
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -105,12 +106,18 @@ class PipedProcess:
         return bytes(line)
 
     def end(self) -> None:
-        """Kill the process, read the last it wrote to standard error, and close its pipes; twice is as good as once."""
+        """Kill the process, read the last it wrote to standard error, and close its pipes; twice is as good as once.
+
+        Where it is the outermost of a sandbox, the others are gone too afterwards: the last of them closes the output.
+        """
         if self._input.closed:
             return
         self._process.kill()
         with suppress(subprocess.TimeoutExpired):  # a driver may hold it: then nobody can end it, and nobody waits
             self._process.wait(_PATIENCE_SECONDS)
+            hang_up = select.poll()
+            hang_up.register(self._output, 0)
+            hang_up.poll(1000 * _PATIENCE_SECONDS)
         self._read_errors()
         self._selector.close()
         for pipe in (self._input, self._output, self._errors):

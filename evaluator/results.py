@@ -62,6 +62,8 @@ class ShardResult:
     device: str
     versions: dict[str, str]
     warnings: tuple[str, ...] = ()
+    sandbox: str = ""
+    """The walls around the process that measured, as the one that started it knows; empty where nobody said."""
 
 
 @_strict
@@ -96,6 +98,8 @@ class StageSummary:
     warnings: tuple[str, ...]
     outcomes: dict[str, int] = field(default_factory=dict)
     """AutoAttack only: how many examples were first broken by what (`clean`, `apgd-ce`, …, `robust`)."""
+    sandboxes: tuple[str, ...] = ()
+    """The walls that stood around what measured it."""
 
 
 @_strict

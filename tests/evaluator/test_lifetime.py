@@ -27,6 +27,13 @@ def gone(pid: int) -> bool:
         return True
 
 
+def innermost(pid: int) -> int:
+    """Return the process that the walls `pid` stand around, as yet without threads: the child's child, and so on."""
+    while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        pid = int(children[0])
+    return pid
+
+
 def await_end(pid: int) -> None:
     deadline = time.monotonic() + 60
     while not gone(pid):
