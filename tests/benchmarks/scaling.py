@@ -23,6 +23,7 @@ from tests.evaluator.reports import report
 
 ROOT = Path(__file__).resolve().parents[2]
 CHECKPOINT = ROOT / "fixtures" / "digits-at.safetensors"
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 NONE = Examples(test=0, train=0)
 EMPTY = replace(
     DIGITS_LINF, name="empty", robust_loss_examples=Examples(test=800, train=797), autoattack_examples=NONE,
@@ -32,12 +33,21 @@ EMPTY = replace(
 
 
 def attacked(points: int) -> EvaluationProtocol:
-    """Return a protocol of PGD alone on so many test digits."""
+    """Return a protocol of PGD alone on so many test digits: with 1000 of them, a minute on one core."""
     count = Examples(test=points, train=0)
     return replace(
         DIGITS_LINF, name="pgd", clean_examples=count, robust_loss_examples=count,
+        robust_loss=replace(DIGITS_LINF.robust_loss, restarts=25),
         autoattack_examples=NONE, flatness_examples=NONE, rankable=False,
     )  # fmt: skip
+
+
+def by_evaluate(points: int) -> str:
+    """Measure by `evaluate`, without store or queue, from the start of a process to its result."""
+    command = [sys.executable, "-c", f"from tests.benchmarks import scaling; print(scaling.in_memory({points}))"]
+    return subprocess.run(
+        command, cwd=ROOT, env=os.environ | ONE_THREAD, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def in_memory(points: int) -> tuple[Measurement, ...]:
@@ -45,7 +55,7 @@ def in_memory(points: int) -> tuple[Measurement, ...]:
     return evaluate(load_for_measuring(open_checkpoint(CHECKPOINT)), attacked(points)).measurements
 
 
-def by_workers(count: int, points: int) -> tuple[Measurement, ...]:
+def by_workers(count: int, points: int) -> str:
     """Measure the same by `count` worker processes on a store of their own, from their start to the result."""
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -54,21 +64,20 @@ def by_workers(count: int, points: int) -> tuple[Measurement, ...]:
             "QUEUE_URL": f"sqla+sqlite:///{folder / 'broker.sqlite3'}",
             "ARTIFACTS_URL": str(folder / "artifacts"),
             "EVALUATION_DEVICE": "cpu",
-            "OMP_NUM_THREADS": "1",
         }
         store, run_id = RunStore(variables["RUN_STORE_URL"]), uuid4()
         store.create_tables()
         store.create_run(run_id, attacked(points), Artifacts(variables["ARTIFACTS_URL"]).put(CHECKPOINT))
         command = [sys.executable, "-m", "evaluator.worker"]
         workers = [
-            subprocess.Popen(command, cwd=ROOT, env=os.environ | variables, stdout=subprocess.DEVNULL)
+            subprocess.Popen(command, cwd=ROOT, env=os.environ | variables | ONE_THREAD, stderr=subprocess.DEVNULL)
             for _ in range(count)
         ]
         assert [worker.wait() for worker in workers] == [0] * count
         result = store.result(run_id)
         store.close()
         assert result is not None, "the run is not complete"
-        return result.measurements
+        return str(result.measurements)
 
 
 def shards_a_second(kind: str, workers: int) -> float:
