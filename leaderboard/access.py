@@ -11,20 +11,19 @@ from typing import Any, TypeVar
 
 from allauth.mfa.utils import is_mfa_enabled
 from django.contrib.auth.models import AnonymousUser, User
-from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest
 
 from leaderboard.models import Submission
 
 View = TypeVar("View", bound=Callable[..., Any])
-Respond = Callable[[HttpRequest], HttpResponse]
 
 
 class Rule(StrEnum):
     """Whom a view answers."""
 
     PUBLIC = "everybody"
+    VISIBLE = "everybody, but for a private submission its owner and staff alone; for others it does not exist"
     SIGNED_IN = "whoever is signed in"
     OWNER = "the owner of the submission in the address, and staff; for others it does not exist"
     STAFF = "staff with a second factor"
@@ -46,7 +45,8 @@ def access(rule: Rule, scope: Scope | None = None) -> Callable[[View], View]:
     """Declare who may ask for a view, and refuse everybody else.
 
     Pages know people by their session, the API by personal tokens alone, which need the `scope`. The submission of
-    `Rule.OWNER` is the one that the address names, by `run_id` or `slug`.
+    `Rule.VISIBLE` and `Rule.OWNER` is the one that the address names, by `run_id` or `slug`; of one that there is not,
+    the view of `Rule.VISIBLE` has to say so.
     """
 
     def declared(view: View) -> View:
@@ -71,21 +71,13 @@ def owns(user: User | AnonymousUser, submission: Submission) -> bool:
     return user.is_authenticated and (submission.owner_id == user.pk or is_staff(user))
 
 
-def ask_to_sign_in(respond: Respond) -> Respond:
-    """Send whoever has to sign in for a page to the page where one does."""
-
-    def asked(request: HttpRequest) -> HttpResponse:
-        return respond(request)
-
-    def process_exception(request: HttpRequest, error: Exception) -> HttpResponse | None:
-        return redirect_to_login(request.get_full_path()) if isinstance(error, NotSignedIn) else None
-
-    asked.process_exception = process_exception  # type: ignore[attr-defined]
-    return asked
-
-
 def _refuse_others(rule: Rule, scope: Scope | None, request: HttpRequest, named: dict[str, Any]) -> None:
     if rule is Rule.PUBLIC:
+        return
+    if rule is Rule.VISIBLE:
+        submission = _named(named)
+        if submission is not None and submission.is_private and not owns(request.user, submission):
+            raise Http404
         return
     if not request.user.is_authenticated:
         raise NotSignedIn
@@ -94,7 +86,11 @@ def _refuse_others(rule: Rule, scope: Scope | None, request: HttpRequest, named:
     if rule is Rule.STAFF and not is_staff(request.user):
         raise PermissionDenied("this is for staff, who need a second factor: add one under /account/mfa/")
     if rule is Rule.OWNER:
-        key = {name: named[name] for name in ("run_id", "slug") if name in named}
-        submission = Submission.objects.filter(**key).first() if key else None
+        submission = _named(named)
         if submission is None or not owns(request.user, submission):
             raise Http404
+
+
+def _named(named: dict[str, Any]) -> Submission | None:
+    key = {name: named[name] for name in ("run_id", "slug") if name in named}
+    return Submission.objects.filter(**key).first() if key else None

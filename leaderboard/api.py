@@ -1,19 +1,27 @@
-"""The read-only JSON API under /api/v1/; its documents are plain data that `manage.py demo` writes as well."""
+"""The JSON API under /api/v1/; its documents are plain data that `manage.py demo` writes as well."""
 
 import json
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI, Schema
+from ninja.errors import AuthenticationError
 from ninja.responses import NinjaJSONEncoder
 
-from evaluator.exceptions import InvalidRequest
+from evaluator.exceptions import ArtifactsUnavailable, InvalidCheckpoint, InvalidRequest, StoreUnavailable
 from evaluator.protocol import EvaluationProtocol, find_protocol
 from leaderboard import selectors
-from leaderboard.access import Rule, access
+from leaderboard.access import NotSignedIn, Rule, access
+from leaderboard.quotas import QuotaExceeded
+from leaderboard.submission_api import router
+from leaderboard.throttling import TooManyRequests, limited
+from leaderboard.uploads import Taken, TooLarge
 
-api = NinjaAPI(title="Robust leaderboard", version="1", docs_url=None, docs_decorator=access(Rule.PUBLIC))
+api = NinjaAPI(title="Robust leaderboard", version="1", docs_decorator=access(Rule.PUBLIC))
+api.add_router("/submissions", router)
 
 
 class NumberOut(Schema):
@@ -70,15 +78,48 @@ def board_json(protocol: EvaluationProtocol, sort: str = "rank") -> dict[str, An
 
 @api.get("/board", response=BoardOut)
 @access(Rule.PUBLIC)
+@limited("api")
 def board(request: HttpRequest, protocol: str, sort: str = "rank") -> BoardOut:
     """All entries of a protocol with every number, sorted by a column (descending with a leading minus)."""
     return _board(selectors.board(find_protocol(protocol), sort))
 
 
-@api.exception_handler(InvalidRequest)
-def refuse(request: HttpRequest, error: InvalidRequest) -> HttpResponse:
-    """Answer a request for what does not exist with its sentence."""
-    return api.create_response(request, {"detail": str(error)}, status=400)
+STATUS_OF_ERRORS: dict[type[Exception], int] = {
+    InvalidRequest: 400,
+    InvalidCheckpoint: 400,
+    AuthenticationError: 401,
+    NotSignedIn: 401,
+    PermissionDenied: 403,
+    Http404: 404,
+    Taken: 409,
+    TooLarge: 413,
+    TooManyRequests: 429,
+    QuotaExceeded: 429,
+    ArtifactsUnavailable: 503,
+    StoreUnavailable: 503,
+}
+"""How each refusal is answered; what was refused, and what would be right, is the error's own sentence."""
+
+
+def refuse(request: HttpRequest, error: Exception) -> HttpResponse:
+    """Answer with the sentence of an error, and when it is worth trying again."""
+    status = STATUS_OF_ERRORS[next(kind for kind in type(error).__mro__ if kind in STATUS_OF_ERRORS)]
+    sentence = _SENTENCES.get(status) or str(error)
+    answer = api.create_response(request, {"detail": sentence}, status=status)
+    seconds = getattr(error, "seconds", None)
+    if seconds is not None:
+        answer.headers["Retry-After"] = str(seconds)
+    if status == HTTPStatus.UNAUTHORIZED:
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer
+
+
+_SENTENCES = {
+    401: "send Authorization: Bearer, followed by a personal token that has neither expired nor been revoked",
+    404: "there is nothing here, or nothing that is yours to see",
+}
+for _error in STATUS_OF_ERRORS:
+    api.add_exception_handler(_error, refuse)
 
 
 def _board(board: selectors.Board) -> BoardOut:

@@ -87,6 +87,14 @@ def mail_server(name: str) -> dict[str, Any]:
     }
 
 
+def number(name: str, default: int) -> int:
+    """Return the whole number of the variable, which is at least 1."""
+    value = text(name, str(default))
+    if not value.isdecimal() or int(value) < 1:
+        raise ImproperlyConfigured(f"{name} is {value!r}; it must be a whole number from 1 on")
+    return int(value)
+
+
 def token(name: str) -> str:
     """Return the token of the variable, empty where there is none; one that can be guessed is refused."""
     value = os.environ.get(name, "")

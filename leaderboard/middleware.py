@@ -3,9 +3,12 @@
 from collections.abc import Callable
 
 from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 
 from leaderboard import health, monitoring
+from leaderboard.access import NotSignedIn
+from leaderboard.throttling import TooManyRequests, too_many
 
 # Images as data: are the arrows and ticks inside the vendored stylesheet.
 _POLICY = (
@@ -48,3 +51,21 @@ def content_security_policy(respond: Respond) -> Respond:
         return response
 
     return with_policy
+
+
+def refusals(respond: Respond) -> Respond:
+    """Send whoever has to sign in for a page to where one does, and whoever asks too often away for a while."""
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        return respond(request)
+
+    def process_exception(request: HttpRequest, error: Exception) -> HttpResponse | None:
+        match error:
+            case NotSignedIn():
+                return redirect_to_login(request.get_full_path())
+            case TooManyRequests():
+                return too_many(request, error.seconds)
+        return None
+
+    answer.process_exception = process_exception  # type: ignore[attr-defined]
+    return answer

@@ -37,6 +37,8 @@ class Submission(models.Model):
     slug = models.SlugField(max_length=120, unique=True)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, blank=True, on_delete=models.SET_NULL)
     is_reference = models.BooleanField(default=False)
+    idempotency_key = models.CharField(max_length=100, blank=True)
+    size_bytes = models.PositiveBigIntegerField(default=0)
     checkpoint_sha256 = models.CharField(max_length=64)
     manifest = models.JSONField()
     stored_numbers = models.PositiveBigIntegerField()
@@ -57,6 +59,11 @@ class Submission(models.Model):
     class Meta:
         constraints = (
             models.UniqueConstraint(fields=["checkpoint_sha256", "protocol_digest"], name="one_submission_per_run"),
+            models.UniqueConstraint(
+                fields=["owner", "idempotency_key"],
+                condition=~models.Q(idempotency_key=""),
+                name="one_submission_per_key",
+            ),
         )
         indexes = (models.Index(fields=["state"]), models.Index(fields=["protocol_digest"]))
 
@@ -124,3 +131,39 @@ class ReportedResult(models.Model):
 
     def __str__(self) -> str:
         return f"{self.method}, reported in {self.source}"
+
+
+class Token(models.Model):
+    """A personal API token; of its text only the SHA-256 is kept, which is enough for 256 random bits."""
+
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="tokens")
+    name = models.CharField(max_length=60)
+    digest = models.CharField(max_length=64, unique=True)
+    start = models.CharField(max_length=12)
+    """How its text begins, by which its owner knows it again."""
+    scopes = models.JSONField()
+    created_at = models.DateTimeField(auto_now_add=True)
+    expires_at = models.DateTimeField()
+    last_used_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ("-created_at",)
+
+    def __str__(self) -> str:
+        return f"{self.start}… of {self.owner}"
+
+
+class Attempts(models.Model):
+    """How often somebody did something in a window of time; see `throttling`."""
+
+    key = models.CharField(max_length=64, primary_key=True)
+    count = models.PositiveIntegerField()
+    ends_at = models.BigIntegerField(db_index=True)
+    """In seconds since 1970."""
+
+    class Meta:
+        verbose_name_plural = "attempts"
+
+    def __str__(self) -> str:
+        return f"{self.count} until {self.ends_at}"

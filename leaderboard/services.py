@@ -39,7 +39,7 @@ from evaluator.store import (
     WorkerRegister,
 )
 from evaluator.types import Split
-from leaderboard import dispatch
+from leaderboard import dispatch, quotas, throttling
 from leaderboard.models import Entry, Measurement, ReportedResult, State, Submission
 
 _PENDING = tuple(state for state in State if not state.ended)
@@ -73,7 +73,14 @@ def worker_register() -> WorkerRegister:
 
 
 def submit(
-    path: Path, *, title: str, protocol: EvaluationProtocol, owner: User | None = None, is_reference: bool = False
+    path: Path,
+    *,
+    title: str,
+    protocol: EvaluationProtocol,
+    owner: User | None = None,
+    is_reference: bool = False,
+    is_private: bool = False,
+    idempotency_key: str = "",
 ) -> Submission:
     """Take in a checkpoint file and queue its evaluation; the same file under the same protocol is taken in once.
 
@@ -82,24 +89,34 @@ def submit(
     Raises:
         InvalidCheckpoint: the file is refused; nothing is stored.
         InvalidRequest: title, architecture, options or data set are; nothing is stored.
+        QuotaExceeded: its owner handed in too much already; nothing is stored.
     """
-    title = _checked(title)
+    title, size = _checked(title), path.stat().st_size
     checkpoint = open_checkpoint(path)
     if checkpoint.manifest.dataset != protocol.dataset:
         raise InvalidRequest(
             f"{path.name} was made for {checkpoint.manifest.dataset}, but {protocol.label} measures on "
             f"{protocol.dataset}; choose a protocol of the same data set"
         )
+    known = Submission.objects.filter(checkpoint_sha256=checkpoint.sha256, protocol_digest=protocol.digest)
+    is_new = not known.exists()
+    if owner is not None and is_new:
+        quotas.check(owner, size)
     sha256 = Artifacts(read_environment().artifacts_url).put(path)
     run_id = uuid4()
     try:
         with transaction.atomic():
+            if owner is not None and is_new:  # once more, and one at a time: several requests may have come at once
+                quotas.check(User.objects.select_for_update().get(pk=owner.pk), size)
             submission = Submission.objects.create(
                 run_id=run_id,
                 title=title,
                 slug=f"{slugify(title) or 'entry'}-{run_id.hex[:8]}",
                 owner=owner,
                 is_reference=is_reference,
+                is_private=is_private,
+                idempotency_key=idempotency_key,
+                size_bytes=size,
                 checkpoint_sha256=sha256,
                 manifest=json.loads(checkpoint.manifest.to_json()),
                 stored_numbers=read_header(path).numbers,
@@ -109,7 +126,7 @@ def submit(
                 protocol=json.loads(to_json(protocol)),
             )
     except IntegrityError:
-        submission = Submission.objects.get(checkpoint_sha256=sha256, protocol_digest=protocol.digest)
+        submission = known.get()
         run_again(submission)
         return submission
     _enqueue(submission)
@@ -225,6 +242,7 @@ def sweep() -> Counter[str]:
     store, trainings = run_store(), training_store()
     store.sweep()
     worker_register().forget()
+    throttling.forget()
     trainings.expire()
     if trainings.trainings(ShardState.QUEUED):
         dispatch.train()

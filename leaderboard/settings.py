@@ -30,6 +30,7 @@ INSTALLED_APPS = [
     "allauth.mfa",
     "allauth.socialaccount",
     "allauth.socialaccount.providers.github",
+    "ninja",  # for the files of the API's page
 ]
 MIDDLEWARE = [
     "leaderboard.middleware.machines_first",
@@ -43,7 +44,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "allauth.account.middleware.AccountMiddleware",
-    "leaderboard.access.ask_to_sign_in",
+    "leaderboard.middleware.refusals",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "leaderboard.urls"
@@ -70,6 +71,13 @@ CACHES = {
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# What strangers may send, and how much of it.
+FILE_UPLOAD_HANDLERS = ["leaderboard.uploads.NoFiles"]
+UPLOAD_BYTES = environment.number("UPLOAD_BYTES", 2 * 1024**3)
+QUOTA_PENDING = environment.number("QUOTA_PENDING", 5)
+QUOTA_DAILY = environment.number("QUOTA_DAILY", 20)
+QUOTA_BYTES = environment.number("QUOTA_BYTES", 20 * 1024**3)
 
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 LOGIN_URL, LOGIN_REDIRECT_URL, LOGOUT_REDIRECT_URL = "account_login", "board", "board"

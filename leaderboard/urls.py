@@ -5,6 +5,8 @@ from django.urls import include, path
 from leaderboard import board, views, watch_views
 from leaderboard.api import api
 
+handler429 = "leaderboard.throttling.too_many"  # allauth's limits answer by it
+
 urlpatterns = [
     path("", board.board, name="board"),
     path("board.csv", board.board_csv, name="board-csv"),
