@@ -19,7 +19,16 @@ from evaluator.forward_cost import check_affordable
 from evaluator.manifest import METADATA_KEY, Manifest
 from evaluator.safetensors_header import read_header
 
-__all__ = ["Checkpoint", "load_for_measuring", "load_model", "open_checkpoint", "save_checkpoint", "write_atomically"]
+__all__ = [
+    "Checkpoint",
+    "check_layout",
+    "load_for_measuring",
+    "load_model",
+    "open_checkpoint",
+    "plan_network",
+    "save_checkpoint",
+    "write_atomically",
+]
 
 
 def save_checkpoint(model: nn.Module, manifest: Manifest, path: Path) -> Checkpoint:
@@ -33,7 +42,7 @@ def save_checkpoint(model: nn.Module, manifest: Manifest, path: Path) -> Checkpo
         for name, tensor in model.state_dict().items()
     }
     layout = {name: (not tensor.is_floating_point(), tuple(tensor.shape)) for name, tensor in state.items()}
-    _check_layout(layout, _planned(manifest), manifest.architecture)
+    check_layout(layout, plan_network(manifest), manifest.architecture)
     data = save(state, metadata={METADATA_KEY: manifest.to_json()})
     write_atomically(path, data)
     return Checkpoint(path, hashlib.sha256(data).hexdigest(), manifest)
@@ -51,10 +60,10 @@ def load_model(checkpoint: Checkpoint, *, device: str | torch.device = "cpu") ->
     """
     manifest = checkpoint.manifest
     facts = find_dataset_facts(manifest.dataset)
-    model = _planned(manifest)
+    model = plan_network(manifest)
     header = read_header(checkpoint.path)
     layout = {name: (info.dtype == "I64", info.shape) for name, info in header.tensors.items()}
-    _check_layout(layout, model, manifest.architecture)
+    check_layout(layout, model, manifest.architecture)
     check_affordable(model, facts.image_shape, manifest.architecture)
     # Copied: the library returns windows into the file, whose alignment changes the last bits of what kernels compute.
     state = {
@@ -93,7 +102,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise
 
 
-def _planned(manifest: Manifest) -> nn.Module:
+def plan_network(manifest: Manifest) -> nn.Module:
     """Return the manifest's network on the meta device: its names and shapes without its memory."""
     with torch.device("meta"):
         return build(
@@ -103,8 +112,12 @@ def _planned(manifest: Manifest) -> nn.Module:
         )
 
 
-def _check_layout(layout: dict[str, tuple[bool, tuple[int, ...]]], planned: nn.Module, architecture: str) -> None:
-    """Compare tensors (name → is it integer, shape) with the state of `planned`."""
+def check_layout(layout: dict[str, tuple[bool, tuple[int, ...]]], planned: nn.Module, architecture: str) -> None:
+    """Compare tensors (name → is it integer, shape) with the state of `planned`.
+
+    Raises:
+        InvalidCheckpoint: they differ; the first difference is named.
+    """
     expected = planned.state_dict()
     if missing := expected.keys() - layout.keys():
         raise InvalidCheckpoint(f"the checkpoint lacks {_some(missing)}, which {architecture} with its options has")

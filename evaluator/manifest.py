@@ -3,6 +3,7 @@
 The manifest travels inside the safetensors file, as JSON under the metadata key `manifest`: a checkpoint is one file.
 """
 
+import json
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -67,6 +68,21 @@ class Manifest:
             raise InvalidCheckpoint(
                 f"the checkpoint's manifest is malformed at {place}: {first['msg'][:200]}; use save_checkpoint"
             ) from None
+
+
+def read_options(text: str) -> dict[str, Any]:
+    """Return an architecture's options as somebody wrote them in JSON; whether they are its own a manifest says.
+
+    Raises:
+        InvalidRequest: it is no JSON object.
+    """
+    try:
+        options = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"--options is no JSON ({error}); write for example '{{\"width\": 16}}'") from error
+    if not isinstance(options, dict):
+        raise InvalidRequest(f"--options must be a JSON object, got {text:.80}")
+    return options
 
 
 _MANIFEST = TypeAdapter(Manifest)
