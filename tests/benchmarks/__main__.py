@@ -5,6 +5,7 @@ A ratio is the other side's seconds divided by ours. One thread, so that the fig
 
 import argparse
 import copy
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -156,13 +157,11 @@ def main() -> int:
             "points": points, "rounds": arguments.rounds, "same_outcomes": same,
         })  # fmt: skip
         print(f"{bar.name:<36} {median(each):5.2f}  [{min(each):.2f}, {max(each):.2f}]  bar {bar.bar}", flush=True)
-    rates = {
-        f"{kind}, {workers} workers": round(scaling.shards_a_second(kind, workers), 1)
-        for kind in ("sqlite", "postgresql")
-        for workers in (1, 64)
-    }
-    for name, rate in rates.items():
-        print(f"{'shards a second: ' + name:<46} {rate:7.1f}  bar {SHARDS_A_SECOND}", flush=True)
+    rates = {}
+    for kind, workers in itertools.product(("sqlite", "postgresql"), (1, 64)):
+        name = f"{kind}, {workers} workers"
+        rates[name] = round(scaling.shards_a_second(kind, workers), 1)
+        print(f"{'shards a second: ' + name:<46} {rates[name]:7.1f}  bar {SHARDS_A_SECOND}", flush=True)
     document = {
         "device": device_name("cpu"),
         "threads": 1,

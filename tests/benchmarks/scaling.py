@@ -114,10 +114,15 @@ def _database(kind: str) -> Iterator[str]:
 
 def _work(url: str, worker: str) -> list[ShardSpec]:
     store, done = RunStore(url), []
-    while (claim := store.claim(worker, target_seconds=1.0)) is not None or store.waits(worker):
-        if claim is not None:
-            slow = replace(report(claim.protocol, claim.spec), seconds=float(len(claim.spec)))  # so pieces stay small
-            store.finish(claim, slow)
-            done.append(claim.spec)
+    while True:
+        claim = store.claim(worker, target_seconds=1.0)
+        if claim is None:
+            if not store.waits(worker):
+                break
+            time.sleep(0.05)  # as a worker does that finds all shards in others' hands
+            continue
+        slow = replace(report(claim.protocol, claim.spec), seconds=float(len(claim.spec)))  # so pieces stay small
+        store.finish(claim, slow)
+        done.append(claim.spec)
     store.close()
     return done
