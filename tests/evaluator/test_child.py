@@ -34,6 +34,7 @@ from evaluator.metrics import StageName
 from evaluator.plan import plan
 from evaluator.protocol import SMOKE, Examples, to_json
 from evaluator.results import PassCounts, ShardResult, ShardSpec
+from evaluator.sandbox import find_sandbox
 from evaluator.stages import device_name, library_versions, measure
 from evaluator.types import Split
 from fixtures.make_tiny import TINY
@@ -216,7 +217,10 @@ def reported(spec: ShardSpec = CLEAN, **changes) -> str:
 
 
 def test_an_impostor_may_answer_in_order(impostor):
-    assert impostor(said(reported())).measure(PROTOCOL, CLEAN, tick=nothing).values["label"] == [0] * 4
+    child = impostor(said(reported(sandbox="the highest walls there are")))
+    result = child.measure(PROTOCOL, CLEAN, tick=nothing)
+    assert result.values["label"] == [0] * 4
+    assert result.sandbox == str(find_sandbox("auto"))  # of which its word counts for nothing
 
 
 @pytest.mark.parametrize(

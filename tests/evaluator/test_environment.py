@@ -12,7 +12,7 @@ def test_an_empty_environment_is_the_embedded_default_below_the_root():
     assert here.broker_url == f"sqla+sqlite:///{ROOT}/var/broker.sqlite3"
     assert here.artifacts_url == f"{ROOT}/var/artifacts"
     assert (here.data_dir, here.training_dir) == (ROOT / "var/data", ROOT / "var/training")
-    assert (here.device, here.lease_seconds) == ("auto", 60)
+    assert (here.device, here.lease_seconds, here.sandbox) == ("auto", 60, "auto")
     assert (ROOT / "pyproject.toml").exists()
 
 
@@ -52,6 +52,7 @@ def test_servers_object_stores_and_absolute_paths_stay_as_they_are():
         ("EVALUATION_DEVICE", "gpu"),
         ("EVALUATION_DEVICE", "cuda:"),
         ("LOG_FORMAT", "xml"),
+        ("SANDBOX", "docker"),
         ("LEASE_SECONDS", "a minute"),
         ("LEASE_SECONDS", "0"),
         ("LEASE_SECONDS", "nan"),

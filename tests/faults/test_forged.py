@@ -59,7 +59,8 @@ def test_a_measuring_process_that_lies_is_refused_and_what_it_said_is_measured_a
     few = Examples(test=24, train=0)
     protocol = replace(PROTOCOL, autoattack=AutoAttackSettings(chunk_size=24), autoattack_examples=few)
     run_id = place.create(protocol)
-    with place.worker("worker", PYTHONPATH=with_liar(place.folder / "liar")) as worker:
+    liar = with_liar(place.folder / "liar")
+    with place.worker("worker", PYTHONPATH=liar, SANDBOX="off") as worker:  # it notes which lies it has told
         place.nudge(run_id)
         place.until_complete(run_id)
         end(worker)
