@@ -36,6 +36,8 @@ class Answer:
     notes: tuple[str, ...]
     listing: Listing
     rows: tuple[Row, ...]
+    best: tuple[Row, ...]
+    """The first of the same rows by rank: what the chart has room for."""
     counts: Mapping[str, Mapping[str, int]]
     beside: Mapping[str, Row]
     sizes: Mapping[str, int]
@@ -85,7 +87,7 @@ def board(request: HttpRequest) -> HttpResponse:
         "all_columns": view.but(columns=every_column(view.protocol)),
         "headline": view.but(columns=()),
         "noise": 98 / sqrt(examples) if examples else None,
-        "figure": report.inline(charts.board_svg(_points(answer), view.protocol, len(answer.rows))),
+        "figure": report.inline(charts.board_svg(charts.board_points(answer.best), view.protocol, len(answer.rows))),
     }
     return render(request, "leaderboard/board.html", context)
 
@@ -151,7 +153,7 @@ def board_json(request: HttpRequest) -> HttpResponse:
 def figure(request: HttpRequest, kind: str) -> HttpResponse:
     """Give the chart of a view as a file, in the theme asked for."""
     answer, theme = _answer(request), request.GET.get("theme", "light")
-    points = _points(answer)
+    points = charts.board_points(answer.best)
     if kind not in _KINDS or theme not in charts.THEMES or answer.notes or not points:
         raise Http404
     content_type, render_file = _KINDS[kind]
@@ -168,7 +170,8 @@ def _answer(request: HttpRequest) -> Answer:
     narrowed = narrow(view, found)
     other = _entries(find_protocol(view.protocol.name, view.beside), now).rows if view.beside else ()
     beside = {row.checkpoint: row for row in other}
-    return Answer(view, (*notes, *unknown), found, narrowed.rows, narrowed.counts, beside, sizes)
+    rows, best = ordered(narrowed.rows, view.sort), narrowed.rows[:DRAWN]
+    return Answer(view, (*notes, *unknown), found, rows, best, narrowed.counts, beside, sizes)
 
 
 def _entries(protocol: EvaluationProtocol, now: Mapping[str, Stamp]) -> Listing:
@@ -202,10 +205,6 @@ def _ends(number: Number) -> dict[str, float]:
 def _as_text(title: str) -> str:
     """Return a title that no spreadsheet takes for a formula."""
     return f"'{title}" if title.startswith(("=", "+", "-", "@")) else title
-
-
-def _points(answer: Answer) -> tuple[charts.Point, ...]:
-    return charts.board_points(ordered(answer.rows, "rank")[:DRAWN])
 
 
 def _title(key: str) -> str:

@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlencode
 
@@ -63,7 +64,8 @@ class BoardView:
     @property
     def shown(self) -> tuple[str, ...]:
         """The columns beside rank and title, those of numbers by their names in tables, JSON and CSV."""
-        return self.columns or (*(key for key in HEADLINE if key in self.protocol.columns()), "architecture", "seconds")
+        there = every_column(self.protocol)
+        return self.columns or tuple(key for key in (*HEADLINE, "architecture", "seconds") if key in there)
 
     def but(self, **changes: Any) -> "BoardView":
         """Return the view with changes, from its first page on."""
@@ -84,7 +86,7 @@ class BoardView:
             "q": self.text,
             **{name: ",".join(self.chosen.get(name, ())) for name in FACETS},
             "sort": "" if self.sort == "rank" else self.sort,
-            "columns": "all" if set(self.columns) == set(every_column(self.protocol)) else ",".join(self.columns),
+            "columns": "all" if self.columns == every_column(self.protocol) else ",".join(self.columns),
             "beside": str(self.beside or ""),
             "page": "" if self.page == 1 else str(self.page),
         }
@@ -95,6 +97,7 @@ class BoardView:
         return urlencode(self.fields(), safe=",")
 
 
+@lru_cache
 def every_column(protocol: EvaluationProtocol) -> tuple[str, ...]:
     """Return all columns that a board of `protocol` can show beside rank and title."""
     return (*protocol.columns(), *ABOUT)
@@ -169,16 +172,16 @@ def known_values(view: BoardView, listing: Listing) -> tuple[BoardView, list[str
 
 @dataclass(frozen=True)
 class Narrowed:
-    """The rows that a view leaves, in its order; how many would be left of each value of a facet were it chosen."""
+    """The rows that a view leaves, by rank; how many would be left of each value of a facet were it chosen."""
 
     rows: tuple[Row, ...]
     counts: Mapping[str, Counter[str]]
 
 
 def narrow(view: BoardView, listing: Listing) -> Narrowed:
-    """Return the rows of a view in its order; the counts of a facet heed all that is asked but the facet itself."""
+    """Return the rows of a view by rank; the counts of a facet heed all that is asked but the facet itself."""
     if not view.text and not view.chosen:
-        return Narrowed(ordered(listing.rows, view.sort), listing.counts)
+        return Narrowed(listing.rows, listing.counts)
     words = view.text.casefold().split()
     counts: dict[str, Counter[str]] = {name: Counter() for name in FACETS}
     left = []
@@ -189,11 +192,13 @@ def narrow(view: BoardView, listing: Listing) -> Narrowed:
                 left.append(row)
             for name in FACETS if not missed else missed if len(missed) == 1 else ():
                 counts[name][row.facets[name]] += 1
-    return Narrowed(ordered(left, view.sort), counts)
+    return Narrowed(tuple(left), counts)
 
 
-def ordered(rows: Iterable[Row], sort: str) -> tuple[Row, ...]:
-    """Return rows by a column, descending with a leading minus; equals stay as they come, those without it are last."""
+def ordered(rows: tuple[Row, ...], sort: str) -> tuple[Row, ...]:
+    """Return rows that come by rank by a column, descending with a leading minus; those without it stand last."""
+    if sort == "rank":
+        return rows
     name = sort.removeprefix("-")
     if name in _ALWAYS or name in ABOUT:
         key = _ALWAYS[name] if name in _ALWAYS else ABOUT[name][1]

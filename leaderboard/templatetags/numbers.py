@@ -1,6 +1,7 @@
 """How numbers are written for readers: errors in per cent, losses in nats."""
 
 from django import template
+from django.utils.html import format_html
 
 from evaluator.metrics import METRICS, Unit
 from evaluator.results import Measurement
@@ -18,6 +19,15 @@ def shown(number: Measurement) -> str:
 def interval(number: Measurement) -> str:
     """Return the 95 % interval in the unit of the value: `[22.0, 27.1]`."""
     return f"[{_written(number.low, number)}, {_written(number.high, number)}]"
+
+
+@register.filter
+def measured(number: Measurement | None) -> str:
+    """Return a number as a cell shows it, its interval below it, or a dash; a table has hundreds of them."""
+    if number is None:
+        return "–"
+    cell = '<data value="{}">{}</data><span class="interval">{}</span>'
+    return format_html(cell, str(number.value), shown(number), interval(number))
 
 
 @register.filter

@@ -30,7 +30,7 @@ from evaluator.results import ShardSpec
 from evaluator.seeding import ExampleNoise, Purpose
 from evaluator.stages import device_name, library_versions, measure
 from evaluator.types import Split
-from tests.benchmarks import scaling, training
+from tests.benchmarks import scaling, site, training
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARDS_A_SECOND = 100
@@ -158,16 +158,21 @@ def main() -> int:
         })  # fmt: skip
         print(f"{bar.name:<36} {median(each):5.2f}  [{min(each):.2f}, {max(each):.2f}]  bar {bar.bar}", flush=True)
     rates = {}
-    for kind, workers in itertools.product(("sqlite", "postgresql"), (1, 64)):
+    for kind, workers in itertools.product(("sqlite", "postgresql"), (1, 64) if arguments.only in "shards" else ()):
         name = f"{kind}, {workers} workers"
         rates[name] = round(scaling.shards_a_second(kind, workers), 1)
         print(f"{'shards a second: ' + name:<46} {rates[name]:7.1f}  bar {SHARDS_A_SECOND}", flush=True)
+    pages = site.board_milliseconds(10 * arguments.rounds) if arguments.only in "board" else {}
+    for name, times in pages.items():
+        spread = f"[{times['lower_ms']:.1f}, {times['upper_ms']:.1f}]"
+        print(f"{f'board of {site.ENTRIES}: {name}':<46} {times['median_ms']:7.1f} ms {spread}", flush=True)
     document = {
         "device": device_name("cpu"),
         "threads": 1,
         "versions": library_versions(),
         "ratios": ratios,
         "shards_a_second": rates,
+        "board": pages,
     }
     target = ROOT / "var" / "bench.json"
     target.parent.mkdir(exist_ok=True)
