@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from evaluator.metrics import StageName
@@ -23,30 +23,41 @@ def position(run_id: UUID, turns: Sequence[Turn]) -> int | None:
     return waiting.index(run_id) + 1 if run_id in waiting else None
 
 
-def forecast(run_id: UUID, turns: Sequence[Turn], paces: Iterable[Pace], *, workers: int) -> Forecast | None:
+def forecast(run_id: UUID, turns: Sequence[Turn], paces: Sequence[Pace], *, workers: int) -> Forecast | None:
     """Return how long a run should still take; None where nothing is known of it or what stands before it.
 
     An example costs what it cost in the run itself; in a stage of which nothing is done yet, what it cost in other runs
     of the same protocol, between the quickest and the slowest of them. At best all workers serve the run and what they
     hold is nearly done; at worst they begin what they hold, and serve first whatever may be served before it.
     """
-    cost = _costs(paces)
     mine = next((turn for turn in turns if turn.run_id == run_id), None)
     if mine is None or workers < 1:
         return None
+    before = [turn if _may_go_before(turn, mine) else replace(turn, waiting={}) for turn in turns if turn is not mine]
+    own, others = _work([mine], paces), _work(before, paces)
+    return None if own is None or others is None else Forecast(own.low / workers, (own.high + others.high) / workers)
+
+
+def forecast_all(turns: Sequence[Turn], paces: Sequence[Pace], *, workers: int) -> Forecast | None:
+    """Return how long all that waits and runs should still take; None where nothing is known of a part of it."""
+    work = _work(turns, paces)
+    return None if work is None or workers < 1 else Forecast(work.low / workers, work.high / workers)
+
+
+def _work(turns: Iterable[Turn], paces: Iterable[Pace]) -> Forecast | None:
+    """Return what is left of some runs in seconds of one worker; at best nothing is left of what is held."""
+    cost = _costs(paces)
     low = high = 0.0
     for turn in turns:
-        for stage in sorted(turn.waiting.keys() | turn.held.keys()):
-            held = turn.held.get(stage, 0)
-            waiting = turn.waiting.get(stage, 0) if turn is mine or _may_go_before(turn, mine) else 0
-            if held + waiting == 0:
-                continue
+        for stage in StageName:
+            held, waiting = turn.held.get(stage, 0), turn.waiting.get(stage, 0)
             known = cost.get((turn.run_id, stage)) or cost.get((turn.protocol_digest, stage))
-            if known is None:
+            if known:
+                low += waiting * min(known)
+                high += (held + waiting) * max(known)
+            elif held + waiting:
                 return None
-            high += (held + waiting) * max(known)
-            low += waiting * min(known) if turn is mine else 0.0
-    return Forecast(low / workers, high / workers)
+    return Forecast(low, high)
 
 
 def _may_go_before(other: Turn, mine: Turn) -> bool:

@@ -11,7 +11,7 @@ from django.utils import timezone
 from pydantic import TypeAdapter
 
 from evaluator.environment import read_environment
-from evaluator.forecast import Forecast, forecast
+from evaluator.forecast import Forecast, forecast_all, position
 from evaluator.metrics import StageName
 from evaluator.plan import plan
 from evaluator.protocol import PROTOCOLS
@@ -28,9 +28,9 @@ MOST = 100
 
 @dataclass(frozen=True)
 class WaitingRun:
-    """A run that has not ended. Who submitted what is said of public submissions alone."""
+    """A run that has not ended, without a place where none of it waits. Only what is public is named."""
 
-    place: int
+    place: int | None
     run_id: UUID | None
     title: str | None
     protocol: str | None
@@ -61,7 +61,7 @@ class Typical:
 
 @dataclass(frozen=True)
 class QueueStatus:
-    """How all evaluation stands. `forecast` is when the last in line should be done; None where nothing is known."""
+    """How all evaluation stands. `forecast` is when all of it should be done; None where nothing is known."""
 
     submissions: dict[str, int]
     oldest_seconds: float
@@ -95,7 +95,7 @@ def queue_status() -> QueueStatus:
     return QueueStatus(
         submissions=selectors.submissions(),
         oldest_seconds=max(0.0, *ages) if ages else 0.0,
-        forecast=forecast(turns[-1].run_id, turns, paces, workers=at_work) if turns and not hindered else None,
+        forecast=forecast_all(turns, paces, workers=at_work) if turns and not hindered else None,
         obstacle=hindered if turns else None,
         pauses=pauses,
         workers=tuple(_worker(one) for one in workers),
@@ -124,7 +124,8 @@ def _typical(paces: tuple[Pace, ...]) -> tuple[Typical, ...]:
     for digest, protocol in _PROTOCOLS.items():
         if digest in seen:
             examples = {name: sum(len(spec) for spec in plan(protocol) if spec.stage is name) for name in StageName}
-            seconds = {stage: median(each) * examples[stage] for stage, each in sorted(seen[digest].items())}
+            known = [stage for stage in StageName if seen[digest][stage]]
+            seconds = {stage: median(seen[digest][stage]) * examples[stage] for stage in known}
             found.append(Typical(protocol.label, max(map(len, seen[digest].values())), seconds))
     return tuple(found)
 
@@ -134,7 +135,7 @@ def _waiting(turns: tuple[Turn, ...]) -> tuple[WaitingRun, ...]:
     known = {one.run_id: one for one in public.only("run_id", "title", "protocol_name", "protocol_version")}
     return tuple(
         WaitingRun(
-            place=place,
+            place=position(turn.run_id, turns),
             run_id=turn.run_id if turn.run_id in known else None,
             title=known[turn.run_id].title if turn.run_id in known else None,
             protocol=_PROTOCOLS[turn.protocol_digest].label if turn.protocol_digest in _PROTOCOLS else None,
@@ -142,5 +143,5 @@ def _waiting(turns: tuple[Turn, ...]) -> tuple[WaitingRun, ...]:
             submitted_at=turn.created_at,
             examples_left=sum(turn.waiting.values()) + sum(turn.held.values()),
         )
-        for place, turn in enumerate(turns, start=1)
+        for turn in turns
     )

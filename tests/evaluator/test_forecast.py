@@ -7,7 +7,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluator.forecast import Forecast, forecast, position
+from evaluator.forecast import Forecast, forecast, forecast_all, position
 from evaluator.metrics import StageName
 from evaluator.store import Pace, RunState, Turn
 
@@ -65,6 +65,16 @@ def test_nothing_is_foretold_where_nothing_is_known():
     assert forecast(MINE, [mine], known, workers=0) is None
     assert forecast(MINE, [unknown, mine], known, workers=1) is None
     assert forecast(OLD, [mine], known, workers=1) is None
+
+
+def test_all_of_it_takes_what_each_takes_together():
+    turns = [turn(waiting={CLEAN: 10}), turn(OTHER, waiting={CLEAN: 5}, held={CLEAN: 1}, day=3)]
+    paces = [pace(MINE, 2.0), pace(OLD, 1.0)]
+    assert forecast_all(turns, paces, workers=1) == Forecast(25, 32)
+    assert forecast_all(turns, paces, workers=2) == Forecast(12.5, 16)
+    assert forecast_all(turns, [], workers=1) is None
+    assert forecast_all(turns, paces, workers=0) is None
+    assert forecast_all([], paces, workers=1) == Forecast(0, 0)
 
 
 @given(counts, counts, st.lists(seconds, min_size=1, max_size=3), st.integers(1, 8))
