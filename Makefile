@@ -23,8 +23,8 @@ demo: $(STAMP)  ## train, submit, evaluate and rank reference models on real ima
 serve: $(STAMP)  ## open the site with one worker on what the demo made (Ctrl-C stops both)
 	@$(BIN)/python manage.py serve
 
-test: $(STAMP)  ## run all tests
-	@$(BIN)/python -m pytest
+test: $(STAMP)  ## run all tests, two files at a time
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(STAMP)  ## lint, types, import directions, migrations
 	@$(BIN)/ruff check .
