@@ -21,7 +21,7 @@ from leaderboard.selectors import COLUMNS
 ROWS = 50
 """So many entries stand on one page."""
 
-DRAWN = 40
+DRAWN = 25
 """So many points can be told apart in the chart, each with its label."""
 
 _ENDS = ("value", "low", "high", "n")
@@ -71,6 +71,7 @@ def board(request: HttpRequest) -> HttpResponse:
         "published": len(answer.listing.rows),
         "matching": len(answer.rows),
         "first": start + 1,
+        "last": min(start + ROWS, len(answer.rows)),
         "metrics": [(COLUMNS[key], choices.order(view, key)) for key in metrics],
         "about": [(key, ABOUT[key][0], choices.order(view, key)) for key in view.shown if key in ABOUT],
         "always": {key: choices.order(view, key) for key in ("rank", "title")},

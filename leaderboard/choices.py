@@ -40,8 +40,8 @@ def groups(
     found = {
         "Data set": _offers("dataset", view.dataset, norm=view.norm),
         "Norm": _offers("norm", view.norm, dataset=view.dataset),
-        "Version": [_protocol(view.but(protocol=one, beside=None), view, counts) for one in versions],
-        "Side by side": list(_beside(view, counts)) if len(versions) > 1 else [],
+        "Version": [_protocol(view.but(protocol=one, beside=None), view, counts) for one in versions[1:] and versions],
+        "Side by side": list(_beside(view, counts)) if versions[1:] else [],
     }
     for facet, title in FACETS.items():
         chosen, there = view.chosen.get(facet, ()), values.get(facet, {})

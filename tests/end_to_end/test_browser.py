@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.leaderboard import factory
+from evaluator.protocol import DIGITS_DEMO
+from tests.leaderboard import crowd, factory
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
@@ -35,6 +36,13 @@ def address(tmp_path: Path, live_server) -> str:
     """Publish three entries and serve them."""
     for number, quality in enumerate((0.2, 0.9, 0.5)):
         factory.published(tmp_path, f"entry {number}", number=number, quality=quality)
+    return live_server.url
+
+
+@pytest.fixture
+def crowded(live_server) -> str:
+    """Publish sixty entries and serve them."""
+    crowd.publish(60, DIGITS_DEMO)
     return live_server.url
 
 
@@ -96,3 +104,28 @@ def test_the_board_works_with_the_keyboard_alone(address: str, browser: Browser)
     page.keyboard.press("Enter")
     page.wait_for_url("**/entries/**")
     assert page.get_by_role("heading", level=1).inner_text() == "entry 1"
+
+
+def test_a_phone_without_scripts_narrows_searches_picks_and_turns_pages(crowded: str, browser: Browser) -> None:
+    page = browser.new_context(viewport=PHONE, java_script_enabled=False).new_page()
+    page.goto(crowded)
+    assert len(titles(page)) == 50
+    page.get_by_role("link", name="Page 2").click()
+    assert len(titles(page)) == 10
+
+    page.get_by_label("Words to look for").fill("trades")
+    page.get_by_role("button", name="Search").click()
+    assert page.url.endswith("&q=trades")
+    assert len(titles(page)) == 15
+    page.locator("summary", has_text="Trust").click()
+    page.get_by_role("link", name="no flags 14").click()
+    assert len(titles(page)) == 14
+    page.locator("summary", has_text="Columns").click()
+    page.get_by_label("Architecture").uncheck()
+    page.get_by_role("button", name="Show these").click()
+    assert page.get_by_role("columnheader", name="Architecture").count() == 0
+    page.get_by_role("link", name="without trust: no flags").click()
+    assert len(titles(page)) == 15
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV", exact=True).click()
+    assert Path(download.value.path()).read_text().count("\n") == 16
