@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
+from evaluator import intervals
 from evaluator.metrics import StageName
 from evaluator.protocol import DIGITS_DEMO, SMOKE
 from evaluator.store import RunState, RunStore
@@ -69,20 +70,31 @@ def test_what_is_left_is_what_waits_and_what_is_held_until_nothing_is(store):
     assert (turn.waiting, turn.held) == ({}, {})
 
 
-def test_paces_sum_what_is_done_by_run_and_stage_of_active_and_recent_runs(store):
-    ended = created(store)
-    claim = store.claim("worker")
-    store.finish(claim, report(claim.protocol, claim.spec))
-    store.cancel(ended)
-    other = uuid4()
-    store.create_run(other, DIGITS_DEMO, SHA)
-    examples = 0
-    for _ in range(3):
-        claim = store.claim("worker", target_seconds=0.001)
-        store.finish(claim, report(claim.protocol, claim.spec))
-        examples += len(claim.spec)
+def worked(store: RunStore, run_id: UUID, shards: int = 1000) -> None:
+    for _ in range(shards):
+        if claim := store.claim("worker", run_id=run_id, target_seconds=0.001):
+            store.finish(claim, report(claim.protocol, claim.spec))
+
+
+def test_paces_are_known_of_complete_runs_and_so_far_of_those_that_have_not_ended(store, monkeypatch):
+    monkeypatch.setattr(intervals, "RESAMPLES", 100)
+    cancelled, first, last = created(store), created(store), created(store)
+    active = uuid4()
+    store.create_run(active, DIGITS_DEMO, SHA)
+    worked(store, cancelled, 2)
+    store.cancel(cancelled)
+    for run_id in (first, last):
+        worked(store, run_id)
+        store.complete(run_id)
+    worked(store, active, 3)
     paces = {(pace.run_id, pace.stage): pace for pace in store.paces()}
-    assert paces.keys() == {(ended, StageName.CLEAN), (other, StageName.CLEAN)}
-    pace = paces[other, StageName.CLEAN]
-    assert (pace.protocol_digest, pace.examples, pace.seconds) == (DIGITS_DEMO.digest, examples, 1.5)
-    assert {pace.run_id for pace in store.paces(most_runs=0)} == {other}
+    assert paces.keys() == {(run, stage) for run in (first, last) for stage in StageName} | {(active, StageName.CLEAN)}
+    pace = paces[active, StageName.CLEAN]
+    assert (pace.protocol_digest, pace.examples, pace.seconds) == (DIGITS_DEMO.digest, 12, 1.5)
+    for stage in StageName:
+        done = [one for one in store.progress(first) if one.stage is stage]
+        pace = paces[first, stage]
+        assert pace.protocol_digest == SMOKE.digest
+        assert pace.examples == sum(one.examples for one in done)
+        assert pace.seconds == pytest.approx(0.5 * sum(one.shards for one in done))
+    assert {pace.run_id for pace in store.paces(most_runs=1)} == {last, active}
