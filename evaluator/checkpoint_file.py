@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from evaluator.exceptions import InvalidCheckpoint, InvalidRequest
+from evaluator.formats import Format, recognize
 from evaluator.manifest import METADATA_KEY, Manifest
 from evaluator.safetensors_header import read_header
+
+MAX_FILE_BYTES = 2_000_000_000
+"""WideResNet-94-16, the largest network that is measured, has 1.5 GB of weights in float32."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,18 @@ def open_checkpoint(path: Path, *, manifest: Manifest | None = None) -> Checkpoi
     """Return the checkpoint at `path`; `manifest` is for files that carry none inside.
 
     Raises:
-        InvalidCheckpoint: the file is not as the format demands, or has no manifest and none is given.
+        InvalidCheckpoint: the file is too large, of another format or not as its own demands, or has no manifest and
+            none is given.
         InvalidRequest: the file carries a manifest and the given one contradicts it.
     """
+    size = path.stat().st_size if path.is_file() else 0
+    if size > MAX_FILE_BYTES:
+        raise InvalidCheckpoint(f"{path.name} has {size} bytes; at most {MAX_FILE_BYTES} are taken in")
+    if recognize(path) is Format.TORCH:
+        raise InvalidCheckpoint(
+            f"{path.name} is a state dict that does not say what network it is for; name its architecture, options and "
+            "data set, or run manage.py pack on it"
+        )
     header = read_header(path)
     inside = header.metadata.get(METADATA_KEY)
     if inside is not None:
@@ -47,21 +60,6 @@ def open_checkpoint(path: Path, *, manifest: Manifest | None = None) -> Checkpoi
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return Checkpoint(path, sha256, manifest)
-
-
-def open_as(path: Path, manifest: Manifest, folder: Path) -> Checkpoint:
-    """Open a file as the network that `manifest` names; one that names none is copied to `folder` with it inside.
-
-    Raises:
-        InvalidCheckpoint: the file is not as the format demands.
-        InvalidRequest: the file carries a manifest and the given one contradicts it.
-    """
-    checkpoint = open_checkpoint(path, manifest=manifest)
-    if METADATA_KEY in read_header(path).metadata:
-        return checkpoint
-    copy = folder / path.name
-    add_manifest(path, manifest, copy)
-    return open_checkpoint(copy)
 
 
 def add_manifest(path: Path, manifest: Manifest, target: Path) -> None:

@@ -7,7 +7,6 @@ Exit codes: 0 measured · 1 a failure of ours · 2 the request or the checkpoint
 """
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -22,10 +21,11 @@ from rich.table import Table
 
 from evaluator.architectures import ARCHITECTURES
 from evaluator.artifacts import Artifacts
-from evaluator.checkpoint_file import Checkpoint, open_as, open_checkpoint
+from evaluator.checkpoint_file import Checkpoint
 from evaluator.environment import ROOT, read_environment
 from evaluator.exceptions import EvaluatorError, Fault, InvalidRequest
-from evaluator.manifest import Manifest
+from evaluator.intake import receive
+from evaluator.manifest import Manifest, read_options
 from evaluator.metrics import METRICS, Unit
 from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
 from evaluator.results import EvaluationResult, Measurement, ShardSpec, evaluation_to_json
@@ -43,7 +43,9 @@ def parser(program: str = "python -m evaluator") -> argparse.ArgumentParser:
     arguments = argparse.ArgumentParser(
         prog=program, description="Measure robust loss, AutoAttack robust error and flatness of a checkpoint."
     )
-    arguments.add_argument("checkpoint", type=Path, help="safetensors file, with its manifest inside or named below")
+    arguments.add_argument(
+        "checkpoint", type=Path, help="safetensors with its manifest inside, or weights of the network named below"
+    )
     arguments.add_argument("--protocol", default="digits-linf", help=f"one of {', '.join(PROTOCOLS)}")
     arguments.add_argument("--protocol-version", type=int, help="an older version of the protocol")
     arguments.add_argument("--architecture", help=f"for a file without a manifest: {', '.join(ARCHITECTURES)}")
@@ -141,10 +143,12 @@ def _measure(arguments: argparse.Namespace, messages: Console) -> EvaluationResu
 
 
 def _opened(arguments: argparse.Namespace, protocol: EvaluationProtocol, folder: Path) -> Checkpoint:
-    """Open the checkpoint; one without a manifest is first copied to `folder` with the named one inside."""
-    if arguments.architecture is None:
-        return open_checkpoint(arguments.checkpoint)
-    return open_as(arguments.checkpoint, _manifest(arguments, protocol), folder)
+    """Open the checkpoint; of one without a manifest, one with the named network inside is first made in `folder`."""
+    manifest = None
+    if arguments.architecture is not None:
+        options = read_options(arguments.options)
+        manifest = Manifest(arguments.architecture, arguments.dataset or protocol.dataset, options)
+    return receive(arguments.checkpoint, folder, manifest=manifest)
 
 
 def _unfinished(store: RunStore, checkpoint: Checkpoint, protocol: EvaluationProtocol) -> UUID | None:
@@ -155,16 +159,6 @@ def _unfinished(store: RunStore, checkpoint: Checkpoint, protocol: EvaluationPro
         if (run.checkpoint_sha256, run.protocol_digest) == (checkpoint.sha256, protocol.digest)
     ]
     return same[-1] if same else None
-
-
-def _manifest(arguments: argparse.Namespace, protocol: EvaluationProtocol) -> Manifest:
-    try:
-        options = json.loads(arguments.options)
-    except json.JSONDecodeError as error:
-        raise InvalidRequest(f"--options is no JSON ({error}); write for example '{{\"width\": 16}}'") from error
-    if not isinstance(options, dict):
-        raise InvalidRequest(f"--options must be a JSON object, got {arguments.options}")
-    return Manifest(arguments.architecture, arguments.dataset or protocol.dataset, options)
 
 
 def _check_measurable(checkpoint: Checkpoint, protocol: EvaluationProtocol, data_dir: Path, device: str) -> None:

@@ -80,11 +80,6 @@ def _header_text(path: Path) -> tuple[bytes, int, int]:
         length = int.from_bytes(prefix, "little")
         if len(prefix) < 8 or length < 2:
             raise InvalidCheckpoint(f"{path.name} has {file_bytes} bytes and no safetensors header; export it again")
-        if length > MAX_HEADER_BYTES and prefix.startswith((b"PK", b"\x80")):
-            raise InvalidCheckpoint(
-                f"{path.name} looks like a PyTorch or pickle file, which may run code when it is opened; "
-                "send safetensors: safetensors.torch.save_file(model.state_dict(), path)"
-            )
         if length > MAX_HEADER_BYTES:
             raise InvalidCheckpoint(
                 f"{path.name} claims a header of {length} bytes; safetensors files here have at most {MAX_HEADER_BYTES}"

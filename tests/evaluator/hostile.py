@@ -11,15 +11,16 @@ import struct
 import tarfile
 import zipfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file, save
 
+from evaluator.environment import ROOT
 from evaluator.manifest import METADATA_KEY
 from evaluator.safetensors_header import read_header
-from fixtures.make_tiny import TINY
+
+TINY = ROOT / "fixtures" / "tiny.safetensors"
 
 PLANT = "open('canary', 'w').close()"
 
@@ -446,12 +447,3 @@ FORMATS = {
     "a program for Linux": (lambda: b"\x7fELF" + bytes(99), "is a program"),
     "noise": (lambda: bytes(range(255, 100, -1)), "claims a header of"),
 }
-
-
-def write_all(folder: Path) -> dict[str, Path]:
-    """Write every file into `folder` and return where each lies."""
-    paths = {}
-    for index, (name, (make, _)) in enumerate(hostile_files().items()):
-        paths[name] = folder / f"{index:03}.safetensors"
-        paths[name].write_bytes(make())
-    return paths

@@ -73,8 +73,6 @@ REFUSED = {
     "seven bytes": (b"1234567", "7 bytes and no safetensors header"),
     "zeros": (bytes(100), "no safetensors header"),
     "huge header": ((MAX_HEADER_BYTES + 1).to_bytes(8, "little") + b"{}", f"header of {MAX_HEADER_BYTES + 1} bytes"),
-    "zip": (b"PK\x03\x04" + bytes(60), "looks like a PyTorch or pickle file"),
-    "pickle": (b"\x80\x02}q\x00X\x01\x00\x00\x00aq\x01.", "looks like a PyTorch or pickle file"),
     "duplicate tensor": (file_of(b'{"a":%s,"a":%s}' % ((json.dumps(ONE).encode(),) * 2), bytes(8)), "key 'a' twice"),
     "duplicate field": (file_of(b'{"a":{"dtype":"F32","dtype":"F64"}}', b""), "key 'dtype' twice"),
     "not JSON": (file_of(b"{a}", b""), "not valid JSON"),

@@ -464,7 +464,7 @@ def test_who_waits_in_vain_hears_why(
     [
         (["--protocol", "none"], "no protocol is called 'none'"),
         (["--protocol", "smoke", "--owner", "nobody"], "no user is called 'nobody'"),
-        (["--protocol", "smoke", "--architecture", "digits-cnn", "--options", "8x"], "--options needs JSON"),
+        (["--protocol", "smoke", "--architecture", "digits-cnn", "--options", "8x"], "--options is no JSON"),
         (["--protocol", "smoke", "--architecture", "digits-resnet"], "3.safetensors says that it is"),
         (["--protocol", "cifar10-linf"], "3.safetensors was made for digits"),
     ],

@@ -11,10 +11,10 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import reverse
 
 from evaluator.architectures import ARCHITECTURES
-from evaluator.checkpoint_file import open_as, open_checkpoint
 from evaluator.exceptions import EvaluatorError
-from evaluator.manifest import Manifest
-from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
+from evaluator.intake import receive
+from evaluator.manifest import Manifest, read_options
+from evaluator.protocol import PROTOCOLS, find_protocol
 from evaluator.scratch import scratch_folder
 from leaderboard import services
 from leaderboard.models import State, Submission
@@ -79,20 +79,12 @@ def _submit(
 ) -> Submission:
     measured_by = find_protocol(protocol)
     with scratch_folder() as folder:
-        if architecture is None:
-            checkpoint = open_checkpoint(file)
-        else:
-            manifest = _manifest(architecture, options["options"], options["dataset"], measured_by)
-            checkpoint = open_as(file, manifest, folder)
+        manifest = None
+        if architecture is not None:
+            dataset = options["dataset"] or measured_by.dataset
+            manifest = Manifest(architecture, dataset, read_options(options["options"]))
+        checkpoint = receive(file, folder, manifest=manifest)
         return services.submit(checkpoint.path, title=title or file.stem, protocol=measured_by, owner=_user(owner))
-
-
-def _manifest(architecture: str, options: str, dataset: str | None, protocol: EvaluationProtocol) -> Manifest:
-    try:
-        given = json.loads(options)
-    except json.JSONDecodeError as error:
-        raise CommandError(f'--options needs JSON like {{"width": 8}}, got {options!r}: {error}') from error
-    return Manifest(architecture, dataset or protocol.dataset, given)
 
 
 def _user(name: str | None) -> User | None:
