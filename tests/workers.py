@@ -23,6 +23,7 @@ from evaluator.protocol import EvaluationProtocol
 from evaluator.store import RunState, RunStore
 from evaluator.store.rows import ShardRow
 from fixtures.make_tiny import TINY
+from tests.evaluator.test_lifetime import innermost
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_SECONDS = 300
@@ -38,9 +39,10 @@ class Worker(subprocess.Popen[bytes]):
 
     @property
     def measuring(self) -> int | None:
-        """The process id of the one that measures, if there is one at the moment."""
+        """The process id of the one that measures, behind its walls, if there is one at the moment."""
         claiming = self.claiming
-        return None if claiming is None else _child(claiming, "evaluator.measuring")
+        outermost = None if claiming is None else _child(claiming, "evaluator.measuring")
+        return None if outermost is None else innermost(outermost)
 
     def kill_all(self) -> None:
         """Kill all its processes with -9, frozen ones too; the one that measures ends with the one that claims."""

@@ -104,10 +104,14 @@ def find_sandbox(name: str) -> Sandbox:
 
 
 def _of_python() -> Sequence[str]:
-    """Return where the interpreter, its libraries and our own code lie, and what variables say of further ones."""
+    """Return where the interpreter, its libraries and our own code lie, and what variables say of further ones.
+
+    Folders that hold this checkout are not among them: it has secrets in `var/`.
+    """
     variables = [os.environ.get(name, "").split(":") for name in ("LD_LIBRARY_PATH", "PYTHONPATH")]
     named = [folder for folders in variables for folder in folders if os.path.isabs(folder)]
-    return [*_SYSTEM, sys.prefix, sys.base_prefix, str(ROOT / "evaluator"), *named]
+    further = [folder for folder in named if not ROOT.is_relative_to(os.path.realpath(folder))]
+    return [*_SYSTEM, sys.prefix, sys.base_prefix, str(ROOT / "evaluator"), *further]
 
 
 def _both_names(paths: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,10 @@ def gone(pid: int) -> bool:
 
 
 def innermost(pid: int) -> int:
-    """Return the process that the walls `pid` stand around, as yet without threads: the child's child, and so on."""
-    while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
-        pid = int(children[0])
+    """Return the process that the walls `pid` stand around: its child's child, and so on."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        while children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            pid = int(children[0])
     return pid
 
 

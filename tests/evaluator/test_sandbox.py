@@ -234,6 +234,14 @@ def test_why_bubblewrap_cannot_be_used_is_said_in_its_own_words(monkeypatch, tmp
     bubblewrap.obstacle.cache_clear()
 
 
+def test_folders_that_variables_name_are_readable_but_never_the_checkout(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT}:{ROOT.parent}:relative:")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/opt/driver")
+    reads = Walls.from_json(Sandbox(landlock=7).command("evaluator.measuring", reads=[])[3]).reads
+    assert {str(tmp_path), "/opt/driver", str(ROOT / "evaluator")} <= set(reads)
+    assert not [path for path in reads if path == "relative" or ROOT.is_relative_to(path)]
+
+
 def test_a_gpu_is_within_reach_only_where_it_is_asked_for(monkeypatch):
     monkeypatch.setattr("evaluator.sandbox.glob", lambda pattern: [pattern.replace("*", "0")])
     walls = Sandbox(landlock=7, seccomp=True)
