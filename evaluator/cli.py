@@ -1,4 +1,4 @@
-"""`python -m evaluator CHECKPOINT --protocol NAME`: measure one checkpoint here; the only module that prints.
+"""`python -m evaluator CHECKPOINT --protocol NAME`: measure one checkpoint, or one network of RobustBench, here.
 
 It works as a worker does, on a run store of its own under var/evaluations, where `--resume` finds what an interrupted
 call has finished.
@@ -22,7 +22,7 @@ from rich.table import Table
 from evaluator.architectures import ARCHITECTURES
 from evaluator.artifacts import Artifacts
 from evaluator.checkpoint_file import Checkpoint
-from evaluator.environment import ROOT, read_environment
+from evaluator.environment import ROOT, Environment, read_environment
 from evaluator.exceptions import EvaluatorError, Fault, InvalidRequest
 from evaluator.intake import receive
 from evaluator.manifest import Manifest, read_options
@@ -34,6 +34,7 @@ from evaluator.store import RunState, RunStore
 from evaluator.types import Split
 
 FOLDER = ROOT / "var" / "evaluations"
+_PUBLISHED = "robustbench:"
 LEASE_SECONDS = 10.0
 """Short: a killed call's shard is free again before its owner has typed the next one."""
 
@@ -102,7 +103,7 @@ def print_result(result: EvaluationResult, console: Console) -> None:
     sandboxes = sorted({sandbox for stage in result.stages for sandbox in stage.sandboxes})
     seconds = sum(stage.seconds for stage in result.stages)
     for line in (
-        f"checkpoint sha256 {result.checkpoint_sha256}",
+        f"checkpoint sha256 {result.checkpoint_sha256 or 'none, as it was no file of ours'}",
         f"protocol digest {result.protocol_digest} · seed {result.seed}",
         f"{versions} · {', '.join(devices)} · {seconds:.1f} s of measuring",
         f"sandbox {' / '.join(sandboxes)}",
@@ -124,6 +125,8 @@ def _measure(arguments: argparse.Namespace, messages: Console) -> EvaluationResu
     if arguments.out is not None and not arguments.out.resolve().parent.is_dir():
         raise InvalidRequest(f"--out names a folder that does not exist: {arguments.out.parent}")
     environment = read_environment()
+    if str(arguments.checkpoint).startswith(_PUBLISHED):
+        return _measure_published(arguments, protocol, environment, messages)
     limited = protocol.limited(arguments.limit)
     with scratch_folder() as folder:
         checkpoint = _opened(arguments, protocol, folder)
@@ -140,6 +143,44 @@ def _measure(arguments: argparse.Namespace, messages: Console) -> EvaluationResu
         return _work_until_complete(store, artifacts, run_id, device, messages)
     finally:
         store.close()
+
+
+def _measure_published(
+    arguments: argparse.Namespace, protocol: EvaluationProtocol, environment: Environment, messages: Console
+) -> EvaluationResult:
+    """Measure a network of RobustBench in this process: its code is not ours, and it has no file of ours."""
+    from evaluator.architectures.zoo import load_zoo_model
+    from evaluator.datasets import load_dataset
+    from evaluator.devices import find_device
+    from evaluator.evaluation import evaluate
+
+    if arguments.resume or arguments.architecture is not None:
+        raise InvalidRequest(
+            "a network of RobustBench brings its architecture with it and is measured in one go; leave --resume and "
+            "--architecture out"
+        )
+    name = str(arguments.checkpoint).removeprefix(_PUBLISHED)
+    device = find_device(arguments.device or environment.device)
+    dataset = load_dataset(protocol.dataset, data_dir=environment.data_dir)
+    norm = protocol.threat_model.norm
+    model = load_zoo_model(name, protocol.dataset, norm, environment.data_dir / "robustbench")
+    with _progress(messages) as progress:
+        bar = progress.add_task(name[:22])
+
+        def advance(_: ShardSpec, done: int, total: int) -> None:
+            progress.update(bar, completed=done, total=total)
+
+        return evaluate(
+            model, protocol, dataset=dataset, device=device, limit=arguments.limit, progress=advance
+        )  # fmt: skip
+
+
+def _progress(messages: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TextColumn("examples"),
+        TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(),
+    )  # fmt: skip
+    return Progress(*columns, console=messages, transient=True)
 
 
 def _opened(arguments: argparse.Namespace, protocol: EvaluationProtocol, folder: Path) -> Checkpoint:
@@ -181,11 +222,7 @@ def _work_until_complete(
 ) -> EvaluationResult:
     from evaluator.work import work
 
-    columns = (
-        TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TextColumn("examples"),
-        TimeElapsedColumn(), TextColumn("eta"), TimeRemainingColumn(),
-    )  # fmt: skip
-    with Progress(*columns, console=messages, transient=True) as progress:
+    with _progress(messages) as progress:
         stages = {(s.stage, s.split): s for s in store.progress(run_id)}
         bars = {
             key: progress.add_task(f"{key[0]} {key[1]}", total=s.examples, completed=s.examples_done)

@@ -1,11 +1,18 @@
+from dataclasses import replace
+
 import gdown
 import pytest
 import torch
 
+from evaluator import cli
 from evaluator.architectures import zoo
 from evaluator.architectures.zoo import load_zoo_model
+from evaluator.datasets import load_dataset
 from evaluator.exceptions import ArtifactMissing, InvalidCheckpoint, InvalidRequest
-from evaluator.types import Norm
+from evaluator.protocol import CIFAR10_LINF, PROTOCOLS, Examples
+from evaluator.results import evaluation_from_json
+from evaluator.types import Norm, Split
+from tests.evaluator.test_datasets import write_cifar
 
 NAME = "Addepalli2022Efficient_RN18"
 
@@ -24,19 +31,67 @@ def weights_file(folder):
     return file
 
 
-def test_a_published_network_is_loaded_from_the_model_folder(tmp_path):
+@pytest.fixture(scope="module")
+def original():
+    """A published network with weights of our own draw."""
     robustbench = zoo._import_robustbench()
     enums = robustbench.model_zoo.enums
     entry = robustbench.model_zoo.model_dicts[enums.BenchmarkDataset.cifar_10][enums.ThreatModel.Linf][NAME]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        original = entry["model"]()
-    torch.save({f"module.{key}": value for key, value in original.state_dict().items()}, weights_file(tmp_path))
+        return entry["model"]().eval().requires_grad_(False)
+
+
+def save(network, folder):
+    torch.save({f"module.{key}": value for key, value in network.state_dict().items()}, weights_file(folder))
+
+
+def test_a_published_network_is_loaded_from_the_model_folder(original, tmp_path):
+    save(original, tmp_path)
     model = load_zoo_model(NAME, "cifar10", Norm.LINF, tmp_path)
     assert not model.training
     assert not any(parameter.requires_grad for parameter in model.parameters())
     images = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(model(images), original.eval().requires_grad_(False)(images))
+    assert torch.equal(model(images), original(images))
+
+
+@pytest.fixture
+def data_dir(tmp_path, monkeypatch):
+    """A folder of CIFAR-10's form, which is the setting DATA_DIR, and a protocol of two images of it."""
+    write_cifar(tmp_path, monkeypatch, "CIFAR10", "labels")
+    monkeypatch.setenv("DATA_DIR", str(tmp_path))
+    few, none = Examples(test=2, train=0), Examples(test=0, train=0)
+    part = replace(
+        CIFAR10_LINF, name="part", clean_examples=few, robust_loss_examples=none, autoattack_examples=none,
+        flatness_examples=none, rankable=False,
+    )  # fmt: skip
+    monkeypatch.setitem(PROTOCOLS, "part", (part,))
+    return tmp_path
+
+
+def test_a_published_network_is_measured_by_its_name(original, data_dir, capsys):
+    save(original, data_dir / "robustbench")
+    assert cli.main([f"robustbench:{NAME}", "--protocol=part", "--device=cpu", "--json"]) == 0
+    result = evaluation_from_json(capsys.readouterr().out)
+    images, labels = load_dataset("cifar10", data_dir=data_dir).examples(Split.TEST, 0, 2)
+    expected = torch.nn.functional.cross_entropy(original(images), labels).item()
+    assert result.measurement("clean_loss_test").value == pytest.approx(expected, rel=1e-4)
+    assert result.checkpoint_sha256 is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([f"robustbench:{NAME}"], f"robustbench/cifar10/Linf/{NAME}.pt and could not be downloaded (ConnectionError)"),
+        (["robustbench:Addepali2022Eficient_RN18"], f"the nearest are {NAME}"),
+        ([f"robustbench:{NAME}", "--resume"], "is measured in one go; leave --resume"),
+    ],
+)
+def test_a_published_network_that_cannot_be_had_is_refused_in_a_sentence(data_dir, capsys, arguments, sentence):
+    assert cli.main([*arguments, "--protocol=part", "--device=cpu"]) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.count("\n") == 1
 
 
 def test_weights_that_are_nowhere_are_reported_with_the_place_to_put_them(tmp_path):
