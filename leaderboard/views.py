@@ -13,7 +13,7 @@ from evaluator.metrics import METRICS, StageName
 from evaluator.protocol import PROTOCOLS
 from evaluator.types import Split
 from leaderboard import report, selectors
-from leaderboard.access import Rule, access, owns
+from leaderboard.access import Rule, access
 from leaderboard.analysis import STUDIES
 from leaderboard.filters import HEADLINE
 
@@ -25,13 +25,13 @@ _CONTENT_TYPES = {
 }
 
 
-@access(Rule.PUBLIC)
+@access(Rule.VISIBLE)
 @require_safe
 def entry(request: HttpRequest, slug: str) -> HttpResponse:
     """Show all that is known of one submission: its numbers, or what became of it."""
     found = selectors.entry(slug)
     submission = found.submission if found else selectors.submission(slug)
-    if submission is None or (submission.is_private and not owns(request.user, submission)):
+    if submission is None:
         raise Http404
     context: dict[str, Any] = {"submission": submission, "entry": found, "fields": _flat(submission.protocol)}
     if found:

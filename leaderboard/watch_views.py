@@ -25,7 +25,7 @@ from leaderboard.waiting import QueueStatus, queue_status
 from leaderboard.watching import status_of, successor
 
 
-@access(Rule.PUBLIC)
+@access(Rule.VISIBLE)
 @require_safe
 def submission(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """Show how a submission stands, and what its owner can do; the run before a new one leads to the new one."""
@@ -37,12 +37,12 @@ def submission(request: HttpRequest, run_id: UUID) -> HttpResponse:
     return render(request, "leaderboard/submission.html", _standing(request, found))
 
 
-@access(Rule.PUBLIC)
+@access(Rule.VISIBLE)
 @require_safe
 def submission_live(request: HttpRequest, run_id: UUID) -> HttpResponse:
     """Give the part of the page that changes; the buttons only if they are not those the page says that it has."""
     found = Submission.objects.filter(run_id=run_id).first()
-    if found is None or (found.is_private and not owns(request.user, found)):
+    if found is None:
         raise Http404
     context = _standing(request, found)
     context["other_buttons"] = request.GET.get("buttons") != context["buttons"]
