@@ -92,7 +92,7 @@ def test_an_entry_page_shows_every_number_with_its_interval_and_all_it_takes_to_
         assert f'<data value="{number.value}">' in page
     for text in (
         submission.checkpoint_sha256, submission.protocol_digest, str(submission.run_id), "apgd-ce", "torch 2.13.0",
-        "python manage.py evaluate FILE --protocol digits-demo", "robust_loss.restarts",
+        "python manage.py evaluate FILE --protocol digits-demo", "robust_loss.restarts", factory.WALLS,
     ):  # fmt: skip
         assert text in page
 
