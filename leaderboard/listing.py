@@ -1,8 +1,8 @@
 """All published entries of a protocol as rows: read once for each state of the database, then kept in memory.
 
 Ranks, tie groups and the Pareto front are about all entries, so one changed entry may move every other. They are
-computed once for each change, in which only the changed entries are read; a request compares one stamp. Five thousand
-entries keep some 70 MB in each process.
+computed once for each change, in which only the changed entries are read; a request compares one stamp. An entry
+takes some 30 kB in each process.
 """
 
 from collections import Counter, defaultdict
@@ -32,11 +32,11 @@ FRONT = ("robust_error_test", "clean_error_test", "flatness_test")
 _OF_SUBMISSION = (
     "slug", "title", "is_reference", "stored_numbers", "published_at", "updated_at", "checkpoint_sha256", "manifest"
 )  # fmt: skip
-_COLUMNS = [
-    (metric.key, split or "", Split(split) if split else None, column(metric.key, Split(split) if split else None))
+_COLUMNS = {
+    (metric.key, split or ""): (split, column(metric.key, split))
     for metric in METRICS.values()
-    for split in (tuple(Split) if metric.per_split else ("",))
-]
+    for split in (tuple(Split) if metric.per_split else (None,))
+}
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,8 @@ def _read(protocol: EvaluationProtocol, before: dict[int, _Entry]) -> dict[int, 
         numbers = _numbers(protocol, since)
         fields = ("pk", "rankable", "seconds", "robust_on_test", "findings", "stages")
         entries = of_protocol.filter(submission__updated_at__gte=since)
-        for one in entries.values_list(*fields, *(f"submission__{name}" for name in _OF_SUBMISSION), named=True):
+        rows = entries.values_list(*fields, *(f"submission__{name}" for name in _OF_SUBMISSION), named=True)
+        for one in rows.iterator():
             if one.pk in changed:
                 found[one.pk] = _entry(one, numbers[one.pk])
     return found
@@ -206,19 +207,14 @@ def _extra_data(recipe: str | None) -> str:
 
 def _numbers(protocol: EvaluationProtocol, since: datetime) -> dict[int, dict[str, Number]]:
     """Return the numbers of entries changed since, by entry and column, in the order in which metrics are declared."""
-    found: dict[int, dict[tuple[str, str], tuple[Any, ...]]] = defaultdict(dict)
+    found: dict[int, dict[str, Number]] = defaultdict(dict)
     rows = Measurement.objects.filter(
         entry__submission__protocol_digest=protocol.digest, entry__submission__updated_at__gte=since
     )
-    for entry, metric, split, *values in rows.order_by().values_list(
-        "entry_id", "metric", "split", "value", "low", "high", "n"
-    ):
-        found[entry][metric, split] = values
-    return {
-        entry: {
-            name: Number(metric, of, *values[metric, split])
-            for metric, split, of, name in _COLUMNS
-            if (metric, split) in values
-        }
-        for entry, values in found.items()
-    }
+    columns = rows.order_by().values_list("entry_id", "metric", "split", "value", "low", "high", "n")
+    for entry, metric, split, *values in columns.iterator():
+        if (metric, split) in _COLUMNS:  # it may have been dropped since
+            of, name = _COLUMNS[metric, split]
+            found[entry][name] = Number(metric, of, *values)
+    names = [name for _, name in _COLUMNS.values()]
+    return {entry: {name: each[name] for name in names if name in each} for entry, each in found.items()}

@@ -164,7 +164,7 @@ def main() -> int:
         print(f"{'shards a second: ' + name:<46} {rates[name]:7.1f}  bar {SHARDS_A_SECOND}", flush=True)
     pages = site.board_milliseconds(10 * arguments.rounds) if arguments.only in "board" else {}
     for name, times in pages.items():
-        spread = f"[{times['lower_ms']:.1f}, {times['upper_ms']:.1f}]"
+        spread = f"[{times['lower_ms']:.1f}, {times['upper_ms']:.1f}], processor {times['cpu_ms']:.1f}"
         print(f"{f'board of {site.ENTRIES}: {name}':<46} {times['median_ms']:7.1f} ms {spread}", flush=True)
     document = {
         "device": device_name("cpu"),
