@@ -8,6 +8,7 @@ from django.urls import reverse
 from ninja import Query, Router, Schema, Status
 from ninja.params import HeaderEx, P
 
+from evaluator.manifest import Manifest, read_options
 from evaluator.protocol import find_protocol
 from leaderboard import services
 from leaderboard.access import Rule, Scope, access
@@ -23,11 +24,18 @@ _BODY = {"required": True, "content": {"application/octet-stream": {"schema": {"
 
 
 class WishIn(Schema):
-    """What is said about the file: the title of its entry, by which protocol it is measured, and who may see it."""
+    """What is said about the file: the title of its entry, by which protocol it is measured, and who may see it.
+
+    For a file that does not say so itself, plain safetensors or a state dict of `torch.save`: the architecture it
+    is for, its options as JSON, and the data set, if not the protocol's.
+    """
 
     title: str
     protocol: str
     private: bool = False
+    architecture: str = ""
+    options: str = "{}"
+    dataset: str = ""
 
 
 class Refusal(Schema):
@@ -49,12 +57,15 @@ def submit(
     wish: Query[WishIn],
     idempotency_key: HeaderEx[str, P(alias="Idempotency-Key", max_length=100, pattern=r"^[!-~]*$")] = "",
 ) -> Status[SubmissionStatus]:
-    """Hand in a checkpoint, packed as safetensors, as the body of the request.
+    """Hand in a checkpoint as the body of the request: safetensors, or a state dict saved by torch.save.
 
     The same file under the same protocol is one submission: sent again it is answered with 200. With an
     Idempotency-Key a repeated request never starts a new run, and the same key for another file is refused.
     """
-    asked = Wish(wish.title, find_protocol(wish.protocol), wish.private, idempotency_key)
+    protocol, manifest = find_protocol(wish.protocol), None
+    if wish.architecture:
+        manifest = Manifest(wish.architecture, wish.dataset or protocol.dataset, read_options(wish.options))
+    asked = Wish(wish.title, protocol, wish.private, idempotency_key, manifest)
     submission, is_new = hand_in(request, _asking(request), asked)
     response.headers["Location"] = reverse("api-1:submission", args=[submission.run_id])
     return Status(201 if is_new else 200, status_of(submission, insider=True))

@@ -1,9 +1,8 @@
-"""A stranger's file on its way in: counted and hashed while it streams, never under a name that somebody chose."""
+"""A stranger's file on its way in: counted while it streams, never under a name that somebody chose."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 from django.conf import settings
@@ -12,6 +11,8 @@ from django.core.files.uploadhandler import FileUploadHandler, SkipFile
 from django.http import HttpRequest, UnreadablePostError
 
 from evaluator.exceptions import ArtifactsUnavailable, InvalidRequest
+from evaluator.intake import receive
+from evaluator.manifest import Manifest
 from evaluator.protocol import EvaluationProtocol
 from evaluator.scratch import scratch_folder
 from leaderboard import quotas, services
@@ -33,12 +34,16 @@ class Taken(InvalidRequest):
 
 @dataclass(frozen=True)
 class Wish:
-    """What somebody says about a file; the same `key` never stands for two submissions of one person."""
+    """What somebody says about a file; the same `key` never stands for two submissions of one person.
+
+    `manifest` says what network the file is for, where it does not say so itself.
+    """
 
     title: str
     protocol: EvaluationProtocol
     is_private: bool = False
     key: str = ""
+    manifest: Manifest | None = None
 
 
 class NoFiles(FileUploadHandler):
@@ -71,8 +76,11 @@ def hand_in(request: HttpRequest, owner: User, wish: Wish) -> tuple[Submission, 
         quotas.check(owner, announced)
     with scratch_folder() as folder:
         path = folder / _NAME
-        digest = _receive(request, announced, path)
-        known = Submission.objects.filter(checkpoint_sha256=digest, protocol_digest=wish.protocol.digest).first()
+        _receive(request, announced, path)
+        checkpoint = receive(path, folder, manifest=wish.manifest)
+        known = Submission.objects.filter(
+            checkpoint_sha256=checkpoint.sha256, protocol_digest=wish.protocol.digest
+        ).first()
         earlier = _sent_before(owner, wish)
         if earlier is not None and earlier != known:
             raise Taken(f"the Idempotency-Key {wish.key!r} stands for another file or protocol; send a new key")
@@ -81,7 +89,7 @@ def hand_in(request: HttpRequest, owner: User, wish: Wish) -> tuple[Submission, 
         if earlier is not None:
             return earlier, False
         submission = services.submit(
-            path,
+            checkpoint.path,
             title=wish.title,
             protocol=wish.protocol,
             owner=owner,
@@ -104,17 +112,15 @@ def _announced(request: HttpRequest) -> int:
     return size
 
 
-def _receive(request: HttpRequest, announced: int, path: Path) -> str:
-    """Write the body of a request, never more than it announced, to `path` and return its SHA-256."""
-    digest, size = sha256(), 0
+def _receive(request: HttpRequest, announced: int, path: Path) -> None:
+    """Write the body of a request, never more than it announced, to `path`."""
+    size = 0
     with _kept(), path.open("xb") as file:
         while size < announced and (chunk := _read(request, min(_CHUNK_BYTES, announced - size))):
             size += len(chunk)
-            digest.update(chunk)
             file.write(chunk)
     if size != announced:
         raise InvalidRequest(f"{size} of {announced} bytes arrived; send the file again")
-    return digest.hexdigest()
 
 
 def _read(request: HttpRequest, size: int) -> bytes:

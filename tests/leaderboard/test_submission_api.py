@@ -2,17 +2,21 @@
 
 import errno
 import io
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+import torch
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
+from safetensors.torch import load_file
 
 from evaluator.artifacts import Artifacts
+from evaluator.checkpoint_file import open_checkpoint
 from evaluator.environment import read_environment
 from evaluator.exceptions import DatasetMissing, Fault
 from leaderboard import services, throttling, tokens, uploads
@@ -66,6 +70,21 @@ def test_a_checkpoint_comes_in_and_says_where_it_stands(client: Client, send: Se
     assert followed.json()["state"] == "queued"
     cancelled = client.post(f"{answer['Location']}cancel", headers=bearer)
     assert cancelled.json()["state"] == "cancelled"
+
+
+def test_a_state_dict_is_converted_and_stored_as_safetensors_alone(send: Send, tmp_path: Path) -> None:
+    content = io.BytesIO()
+    torch.save(load_file(factory.checkpoint(tmp_path, 1)), content)
+    network = open_checkpoint(factory.checkpoint(tmp_path, 1)).manifest
+    named = {"architecture": network.architecture, "options": json.dumps(network.options), "dataset": network.dataset}
+    refused = send(body=content.getvalue())
+    assert (refused.status_code, stored()) == (400, [])
+    assert "is a state dict that does not say what network it is for" in refused.json()["detail"]
+    first, again = (send(body=content.getvalue(), **named) for _ in range(2))
+    assert (first.status_code, again.status_code) == (201, 200)
+    (kept,) = stored()
+    artifact = Path(read_environment().artifacts_url) / kept
+    assert open_checkpoint(artifact).manifest.options == network.options
 
 
 def test_the_same_again_is_the_same_submission(send: Send) -> None:
