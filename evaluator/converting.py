@@ -20,6 +20,7 @@ from evaluator.exceptions import InvalidCheckpoint
 from evaluator.lifetime import end_with_parent
 from evaluator.pickle_scan import StoredTensor, scan
 from evaluator.safetensors_header import DTYPE_BYTES, MAX_HEADER_BYTES
+from evaluator.zip_directory import read_member
 
 REFUSED = 2
 """Its exit status when the file is to blame."""
@@ -36,11 +37,8 @@ def convert(path: Path, output: BinaryIO) -> None:
     header = _header(tensors)
     output.write(len(header).to_bytes(8, "little") + header)
     with zipfile.ZipFile(path) as archive:
-        try:
-            for tensor in tensors.values():
-                output.write(_bytes(tensor, archive.read(tensor.member)))
-        except zipfile.BadZipFile as error:
-            raise InvalidCheckpoint(f"the file is damaged ({str(error)[:100]}); send it again") from None
+        for tensor in tensors.values():
+            output.write(_bytes(tensor, read_member(archive, tensor.member)))
 
 
 def _header(tensors: Mapping[str, StoredTensor]) -> bytes:

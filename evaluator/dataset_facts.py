@@ -57,4 +57,4 @@ def find_dataset_facts(name: str) -> DatasetFacts:
     try:
         return DATASET_FACTS[name]
     except KeyError:
-        raise InvalidRequest(f"no data set is called {name!r}; there are {', '.join(DATASET_FACTS)}") from None
+        raise InvalidRequest(f"no data set is called {name!r:.80}; there are {', '.join(DATASET_FACTS)}") from None

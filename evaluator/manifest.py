@@ -64,9 +64,10 @@ class Manifest:
             raise InvalidCheckpoint(f"the checkpoint's manifest cannot be followed: {error}") from error
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in first["loc"])[:60] or "its text"
+            place = ".".join(str(part) for part in first["loc"])[:60].encode("unicode_escape").decode()
             raise InvalidCheckpoint(
-                f"the checkpoint's manifest is malformed at {place}: {first['msg'][:200]}; use save_checkpoint"
+                f"the checkpoint's manifest is malformed at {place or 'its text'}: "
+                f"{first['msg'][:200]}; use save_checkpoint"
             ) from None
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from evaluator.exceptions import InvalidCheckpoint
 from evaluator.safetensors_header import DTYPE_BYTES, MAX_DIMENSIONS, MAX_TENSORS
-from evaluator.zip_directory import read_sizes
+from evaluator.zip_directory import read_member, read_sizes
 
 MAX_PICKLE_BYTES = 2_000_000
 MAX_OPCODES = 100_000
@@ -92,23 +92,17 @@ def scan(path: Path) -> dict[str, StoredTensor]:
     if f"{root}/data.pkl" not in sizes:
         raise InvalidCheckpoint(f"{path.name} holds no data.pkl, so torch.save did not write it; {_ADVICE}")
     with zipfile.ZipFile(path) as archive:
-        if sizes.get(f"{root}/byteorder", 0) > 6 or _read(archive, sizes, f"{root}/byteorder", b"little") != b"little":
+        order = f"{root}/byteorder"
+        if order in sizes and (sizes[order] > 6 or read_member(archive, order) != b"little"):
             raise InvalidCheckpoint(f"{path.name} was not written by a little-endian machine; convert it there")
         if sizes[f"{root}/data.pkl"] > MAX_PICKLE_BYTES:
             raise InvalidCheckpoint(
                 f"{path.name} holds a pickle of {sizes[f'{root}/data.pkl']} bytes; a state dict has at most "
                 f"{MAX_PICKLE_BYTES}; {_ADVICE}"
             )
-        pickle = _read(archive, sizes, f"{root}/data.pkl")
+        pickle = read_member(archive, f"{root}/data.pkl")
     storages = {name: size for name, size in sizes.items() if _STORAGE.fullmatch(name)}
     return _tensors(_Machine(root, storages).run(pickle), storages)
-
-
-def _read(archive: zipfile.ZipFile, sizes: dict[str, int], name: str, default: bytes = b"") -> bytes:
-    try:
-        return archive.read(name) if name in sizes else default
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-        raise InvalidCheckpoint(f"the file is damaged at {name[:100]!r} ({str(error)[:100]}); send it again") from None
 
 
 def _tensors(result: Any, storages: dict[str, int]) -> dict[str, StoredTensor]:

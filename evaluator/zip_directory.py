@@ -15,6 +15,9 @@ MAX_MEMBERS = 5100
 
 MAX_DIRECTORY_BYTES = 2_000_000
 
+_FLAGS = 0x808
+"""Sizes behind the member as well, and names in UTF-8."""
+
 _END_BYTES = 22
 _END = b"PK\x05\x06"
 _END64_BYTES = 76
@@ -48,8 +51,8 @@ def read_sizes(path: Path) -> dict[str, int]:
                 f"{shown} is compressed, to {info.compress_size} bytes of {info.file_size}, which torch.save never "
                 "does; save the state dict again"
             )
-        if info.flag_bits & 0x1:
-            raise InvalidCheckpoint(f"{shown} is encrypted; save the state dict again")
+        if info.flag_bits & ~_FLAGS:
+            raise InvalidCheckpoint(f"{shown} is encrypted or patched (flags {info.flag_bits:#x}); save it again")
         if kind not in (0, stat.S_IFREG) or info.is_dir():
             raise InvalidCheckpoint(f"{shown} is a link or a folder; save the state dict again")
         if name in sizes:
@@ -59,6 +62,20 @@ def read_sizes(path: Path) -> dict[str, int]:
         end = info.header_offset + 30 + len(name.encode()) + info.file_size
         sizes[name] = info.file_size
     return sizes
+
+
+def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return a member's bytes, which are those that its checksum was taken of.
+
+    Raises:
+        InvalidCheckpoint: they are not, or what stands before them contradicts the directory.
+    """
+    try:
+        return archive.read(name)
+    except (zipfile.BadZipFile, ValueError, RuntimeError, OSError, EOFError) as error:
+        raise InvalidCheckpoint(
+            f"the file is damaged at {name[:100]!r} ({str(error)[:100]!r}); send it again"
+        ) from None
 
 
 def _members(path: Path) -> list[zipfile.ZipInfo]:

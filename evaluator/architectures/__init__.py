@@ -58,7 +58,7 @@ def find_architecture(name: str) -> Architecture:
     try:
         return ARCHITECTURES[name]
     except KeyError:
-        raise InvalidRequest(f"no architecture is called {name!r}; there are {', '.join(ARCHITECTURES)}") from None
+        raise InvalidRequest(f"no architecture is called {name!r:.80}; there are {', '.join(ARCHITECTURES)}") from None
 
 
 def parse_options(name: str, raw: Mapping[str, Any]) -> Options:
