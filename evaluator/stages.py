@@ -41,8 +41,7 @@ def measure(
 ) -> ShardResult:
     """Measure the examples of `spec` on `model`, which lies on `device` and is left as it was.
 
-    `batch_size` bounds memory and changes no number; `tick` is called between batches (of AutoAttack: between the
-    protocol's chunks), and what it raises goes through.
+    `batch_size` bounds memory and changes no number; `tick` is called between batches, and what it raises goes through.
 
     Raises:
         InvalidCheckpoint: the model gives a logit that is not finite, or the wrong number of logits.
@@ -79,7 +78,11 @@ def measure(
                         spec.weight_sample * attack.restarts,
                     )  # fmt: skip
             case StageName.AUTOATTACK:
-                values, warnings = _autoattacked(model, images, labels, protocol, tick)
+                outcomes, warnings = first_broken_by(
+                    model, images, labels, threat_model=protocol.threat_model, settings=protocol.autoattack,
+                    batch_size=size, tick=tick,
+                )  # fmt: skip
+                values = {"broken_by": list(outcomes)}
     return ShardResult(
         spec=spec,
         values=values,
@@ -143,23 +146,6 @@ def _attacked(
         values["wrong_class_confidence"] += found.wrong_class_confidence.tolist()
         values["correct"] += found.correct.tolist()
     return values
-
-
-def _autoattacked(
-    model: nn.Module, images: Tensor, labels: Tensor, protocol: EvaluationProtocol, tick: Callable[[], None]
-) -> tuple[Values, tuple[str, ...]]:
-    settings = protocol.autoattack
-    broken_by: list[object] = []
-    warnings: list[str] = []
-    for start in range(0, len(images), settings.chunk_size):
-        tick()
-        chunk = slice(start, start + settings.chunk_size)
-        outcomes, said = first_broken_by(
-            model, images[chunk], labels[chunk], threat_model=protocol.threat_model, settings=settings
-        )
-        broken_by += outcomes
-        warnings += said
-    return {"broken_by": broken_by}, tuple(dict.fromkeys(warnings))
 
 
 def _check_logits(model: nn.Module, images: Tensor, dataset: Dataset) -> None:

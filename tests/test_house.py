@@ -16,8 +16,8 @@ MAY_IMPORT = {
 }
 DOORS = {
     "sqlalchemy": ("evaluator/store/",),
-    "autoattack": ("evaluator/attacks/autoattack.py",),
-    "pyautoattack": ("evaluator/attacks/autoattack.py",),
+    "autoattack": ("evaluator/attacks/autoattack/reference.py",),
+    "pyautoattack": ("evaluator/attacks/autoattack/reference.py",),
     "robustbench": ("evaluator/architectures/zoo.py",),
     "torchvision": (
         "evaluator/torchvision_operators.py",

@@ -1,1 +1,1 @@
-"""Attacks on inputs: PGD (ours) and AutoAttack (the reference package), both held to one budget."""
+"""Attacks on inputs, PGD and AutoAttack, both held to one budget."""

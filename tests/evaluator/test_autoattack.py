@@ -1,4 +1,4 @@
-"""Our chunks give the reference package's outcome of every example, and leave nothing of the package behind."""
+"""AutoAttack gives the reference package's outcome of every example, and leaves nothing of the package behind."""
 
 import copy
 import logging
@@ -10,12 +10,13 @@ import pytest
 import torch
 from pyautoattack import AutoAttack, checks
 
-from evaluator.attacks.autoattack import alias_package, first_broken_by
+from evaluator.attacks.autoattack import Implementation, alias_package, first_broken_by
 from evaluator.combine import BROKEN_BY
 from evaluator.datasets import load_dataset
 from evaluator.observed import observed
 from evaluator.protocol import AutoAttackSettings
 from evaluator.types import Norm, Split, ThreatModel
+from tests.evaluator.attacks.parity import Masked, shortened
 from tests.evaluator.models import small_cnn
 
 BUDGET = ThreatModel(Norm.LINF, 0.05)
@@ -45,13 +46,15 @@ def test_outcomes_equal_one_direct_call_of_the_package(norm):
     assert len(set(ours)) >= 2, "a model that separates nothing compares nothing"
 
 
-def test_the_package_leaves_no_global_trace():
+@pytest.mark.parametrize("implementation", Implementation)
+def test_the_package_leaves_no_global_trace(implementation):
     model = small_cnn()
     images, labels = load_dataset("digits").examples(Split.TEST, 0, 4)
     torch.manual_seed(1)
     state = torch.random.get_rng_state(), random.getstate(), numpy_state()
     logger, tracer = logging.getLogger("auto-attack"), sys.gettrace()
-    attacked(model, images, labels)
+    with shortened():
+        attacked(model, images, labels, implementation=implementation)
     assert torch.equal(state[0], torch.random.get_rng_state())
     assert (random.getstate(), numpy_state()) == state[1:]
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -61,7 +64,8 @@ def test_the_package_leaves_no_global_trace():
     assert not model._forward_hooks
 
 
-def test_the_globals_are_restored_after_an_error_too():
+@pytest.mark.parametrize("implementation", Implementation)
+def test_the_globals_are_restored_after_an_error_too(implementation):
     class Broken(torch.nn.Module):
         calls = 0
 
@@ -73,7 +77,7 @@ def test_the_globals_are_restored_after_an_error_too():
 
     state, tracer = torch.random.get_rng_state(), sys.gettrace()
     with pytest.raises(RuntimeError, match="on purpose"):
-        attacked(Broken(), torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.long))
+        attacked(Broken(), torch.zeros(2, 1, 8, 8), torch.zeros(2, dtype=torch.long), implementation=implementation)
     assert torch.equal(state, torch.random.get_rng_state())
     assert sys.gettrace() is tracer
     assert logging.getLogger("auto-attack").handlers == []
@@ -116,17 +120,7 @@ def test_robustbench_finds_the_package_under_the_name_it_imports():
 
 
 def test_square_breaking_what_gradients_could_not_is_recorded_as_a_warning():
-    class Masked(torch.nn.Module):
-        """Its gradients are zero, its decisions are not robust: only Square finds that out."""
-
-        def __init__(self):
-            super().__init__()
-            self.inner = small_cnn()
-
-        def forward(self, x):
-            return self.inner(torch.round(x.detach() * 8) / 8) + 0 * x.sum()
-
     images, labels = load_dataset("digits").examples(Split.TEST, 0, 4)
-    outcomes, warnings = attacked(Masked(), images, labels, threat_model=ThreatModel(Norm.LINF, 0.2))
+    outcomes, warnings = attacked(Masked(small_cnn()), images, labels, threat_model=ThreatModel(Norm.LINF, 0.2))
     assert "square" in outcomes
     assert any("Square Attack has decreased" in warning for warning in warnings)
