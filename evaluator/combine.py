@@ -20,6 +20,8 @@ from evaluator.results import (
     ShardResult,
     StageSummary,
 )
+from evaluator.trust.findings import PROBES
+from evaluator.trust.judgement import check_probes, judge
 from evaluator.types import Split
 
 AUTOATTACK_ORDER = ("apgd-ce", "apgd-t", "fab-t", "square")
@@ -31,11 +33,12 @@ BROKEN_BY = ("clean", *AUTOATTACK_ORDER, "robust")
 _RESTART_VALUES = ("loss", "wrong_class_confidence", "correct")
 VALUES: dict[StageName, tuple[str, ...]] = {
     StageName.CLEAN: ("loss", "prediction", "label"),
+    StageName.TRUST: PROBES,
     StageName.ROBUST_LOSS: _RESTART_VALUES,
     StageName.FLATNESS: _RESTART_VALUES,
     StageName.AUTOATTACK: ("broken_by",),
 }
-"""The per-example values a shard of each stage reports."""
+"""The values a shard of each stage reports: one an example, but for probes."""
 
 Array = npt.NDArray[np.float64]
 _Estimate = tuple[str, Split | None, Estimate, int]
@@ -56,6 +59,9 @@ def check(protocol: EvaluationProtocol, result: ShardResult) -> None:
         raise InvalidResult(f"{spec} goes beyond the {asked} examples that {protocol.label} asks for")
     if set(result.values) != set(VALUES[spec.stage]):
         raise InvalidResult(f"{spec} reports {sorted(result.values)}, expected {sorted(VALUES[spec.stage])}")
+    if spec.stage is StageName.TRUST:
+        check_probes(spec, result.values, asked)
+        return
     for name, values in result.values.items():
         if len(values) != len(spec):
             raise InvalidResult(f"{spec} reports {len(values)} values of {name}, expected {len(spec)}")
@@ -126,7 +132,8 @@ def combine(
     for result in results:
         for library, version in result.versions.items():
             versions[library].add(version)
-    return EvaluationResult(
+    reported = {(result.spec.stage, result.spec.split) for result in results}
+    combined = EvaluationResult(
         schema_version=SCHEMA_VERSION,
         protocol=protocol.name,
         protocol_version=protocol.version,
@@ -138,9 +145,10 @@ def combine(
         versions={library: tuple(sorted(seen)) for library, seen in sorted(versions.items())},
         measurements=tuple(Measurement(metric, split, *estimate, n) for metric, split, estimate, n in estimates),
         stages=tuple(
-            _summary(stage, split, results) for stage in StageName for split in Split if protocol.count(stage, split)
+            _summary(stage, split, results) for stage in StageName for split in Split if (stage, split) in reported
         ),
     )
+    return combined.with_findings(*judge(results)) if protocol.rankable else combined
 
 
 def robust_losses(loss: Array, wrong_class_confidence: Array, selection: Selection) -> Array:

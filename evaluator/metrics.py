@@ -10,6 +10,7 @@ class StageName(StrEnum):
     """The measurements of a run, in the order in which they are claimed."""
 
     CLEAN = "clean"
+    TRUST = "trust"
     ROBUST_LOSS = "robust_loss"
     FLATNESS = "flatness"
     AUTOATTACK = "autoattack"

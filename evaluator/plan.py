@@ -13,7 +13,7 @@ from evaluator.results import ShardSpec
 from evaluator.types import Split
 
 NEEDS: Mapping[StageName, StageName] = dict.fromkeys(
-    (StageName.ROBUST_LOSS, StageName.FLATNESS, StageName.AUTOATTACK), StageName.CLEAN
+    (StageName.TRUST, StageName.ROBUST_LOSS, StageName.FLATNESS, StageName.AUTOATTACK), StageName.CLEAN
 )
 """Which stage must be done before one begins: a network that fails on clean images shall cost no attack."""
 
@@ -24,7 +24,7 @@ GROWTH = 8
 """How many times larger than the last one a piece may be, whatever that one's seconds promise."""
 
 
-_ORDER = (StageName.CLEAN, StageName.AUTOATTACK, StageName.ROBUST_LOSS, StageName.FLATNESS)
+_ORDER = (StageName.CLEAN, StageName.TRUST, StageName.AUTOATTACK, StageName.ROBUST_LOSS, StageName.FLATNESS)
 
 
 class Cost(NamedTuple):
@@ -49,8 +49,11 @@ def cut(
 
     `last` is the cost of the last piece of the stage. A piece is at most half of what is left, down to a tenth of the
     target, so that several workers end together. AutoAttack is cut at the protocol's own chunks, because its attacks
-    draw by position within a chunk; everything else at multiples of 4 examples, and no piece is smaller.
+    draw by position within a chunk; probes are never cut; everything else at multiples of 4 examples, and no piece is
+    smaller.
     """
+    if spec.stage is StageName.TRUST:
+        return spec, None
     grain = protocol.autoattack.chunk_size if spec.stage is StageName.AUTOATTACK else FIRST_EXAMPLES
     size = 0
     if last is not None:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from evaluator.exceptions import InvalidRequest
 from evaluator.metrics import METRICS, StageName, column
+from evaluator.trust.findings import EXAMPLES
 from evaluator.types import Neighborhood, Norm, Split, ThreatModel
 
 
@@ -128,7 +129,9 @@ class EvaluationProtocol:
         return hashlib.sha256(to_json(self).encode()).hexdigest()
 
     def count(self, stage: StageName, split: Split) -> int:
-        """Return how many examples of `split` a stage uses."""
+        """Return how many examples of `split` a stage uses; what ranks is probed on some test examples besides."""
+        if stage is StageName.TRUST:
+            return min(EXAMPLES, self.robust_loss_examples.test) if self.rankable and split is Split.TEST else 0
         examples = {
             StageName.CLEAN: self.clean_examples,
             StageName.ROBUST_LOSS: self.robust_loss_examples,

@@ -52,7 +52,8 @@ class ShardResult:
     """Per-example outcomes of one shard: each value is a list over its examples (of lists over restarts, where named).
 
     stage → values: clean → loss, prediction, label · robust_loss and flatness → loss[restart],
-    wrong_class_confidence[restart], correct[restart] · autoattack → broken_by (see `combine.BROKEN_BY`).
+    wrong_class_confidence[restart], correct[restart] · autoattack → broken_by (see `combine.BROKEN_BY`). Of trust, each
+    of `trust.findings.PROBES` is one number for all examples, or none where there is nothing to probe.
     """
 
     spec: ShardSpec

@@ -24,6 +24,7 @@ class Purpose(IntEnum):
     ROBUST_LOSS_START = 1
     FLATNESS_START = 2
     WEIGHTS = 3
+    TRUST = 4
 
 
 class Noise(Protocol):

@@ -22,6 +22,8 @@ from evaluator.plan import FIRST_EXAMPLES
 from evaluator.protocol import EvaluationProtocol, PgdSettings
 from evaluator.results import ShardResult, ShardSpec
 from evaluator.seeding import ExampleNoise, Purpose
+from evaluator.trust.findings import PROBES, VERSION
+from evaluator.trust.probes import probe
 
 DEFAULT_BATCH_SIZE = 128
 
@@ -65,6 +67,9 @@ def measure(
         match spec.stage:
             case StageName.CLEAN:
                 values = _clean(model, batches())
+            case StageName.TRUST:
+                probes = probe(model, images, labels, protocol=protocol, batch_size=size, tick=tick)
+                values = {name: [probes[name]] if name in probes else [] for name in PROBES}
             case StageName.ROBUST_LOSS:
                 values = _attacked(model, batches(), protocol, protocol.robust_loss, spec, Purpose.ROBUST_LOSS_START, 0)
             case StageName.FLATNESS:
@@ -104,7 +109,7 @@ def device_name(device: torch.device | str) -> str:
 @functools.cache
 def library_versions() -> dict[str, str]:
     """Return the versions of everything that can change a number; looked up once a process, not once a shard."""
-    return {"python": platform.python_version()} | {
+    return {"python": platform.python_version(), "trust-checks": str(VERSION)} | {
         name: version(name) for name in ("torch", "numpy", "scipy", "pyautoattack", "robust-leaderboard")
     }
 

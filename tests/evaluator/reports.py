@@ -4,6 +4,12 @@ from evaluator.combine import BROKEN_BY
 from evaluator.metrics import StageName
 from evaluator.protocol import EvaluationProtocol
 from evaluator.results import PassCounts, ShardResult, ShardSpec
+from evaluator.trust.findings import CHECKS, PROBES
+
+
+def probes(*, clean_loss: float) -> dict[str, list[float]]:
+    """Return what an honest network's probes say."""
+    return {name: [sum(CHECKS[name].honest) / 2] for name in PROBES if name in CHECKS} | {"clean_loss": [clean_loss]}
 
 
 def report(protocol: EvaluationProtocol, spec: ShardSpec) -> ShardResult:
@@ -17,6 +23,8 @@ def report(protocol: EvaluationProtocol, spec: ShardSpec) -> ShardResult:
                 "prediction": [i % 10 for i in indices],
                 "label": [(i + (i % 5 == 0)) % 10 for i in indices],
             }
+        case StageName.TRUST:
+            values = probes(clean_loss=0.0)
         case StageName.AUTOATTACK:
             values = {"broken_by": [BROKEN_BY[i % len(BROKEN_BY)] for i in indices]}
         case _:

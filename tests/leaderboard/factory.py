@@ -12,6 +12,7 @@ from evaluator.protocol import DIGITS_DEMO, EvaluationProtocol
 from evaluator.results import PassCounts, ShardResult, ShardSpec
 from leaderboard import services
 from leaderboard.models import Submission
+from tests.evaluator.reports import probes
 from trainers.recipe import load_recipe
 
 
@@ -96,13 +97,15 @@ def report(protocol: EvaluationProtocol, spec: ShardSpec, *, quality: float, see
         case StageName.CLEAN:
             labels = generator.integers(10, size=n)
             values = {
-                "loss": generator.exponential(0.1, n).tolist(),
+                "loss": np.where(np.arange(spec.start, spec.stop) % 2, 0.15, 0.05).tolist(),
                 "label": labels.tolist(),
                 "prediction": np.where(wrong, (labels + 1) % 10, labels).tolist(),
             }
+        case StageName.TRUST:
+            values = probes(clean_loss=0.1)
         case StageName.AUTOATTACK:
             broken = generator.random(n) > 0.4 + 0.5 * quality
-            causes = generator.choice(BROKEN_BY[:-1], n, p=[0.05, 0.7, 0.2, 0.03, 0.02])
+            causes = generator.choice(BROKEN_BY[1:-1], n, p=[0.75, 0.2, 0.04, 0.01])
             values = {"broken_by": np.where(wrong, "clean", np.where(broken, causes, "robust")).tolist()}
         case _:
             flatness = spec.stage is StageName.FLATNESS
@@ -112,6 +115,6 @@ def report(protocol: EvaluationProtocol, spec: ShardSpec, *, quality: float, see
             values = {
                 "loss": loss.tolist(),
                 "wrong_class_confidence": (1 - np.exp(-loss)).tolist(),
-                "correct": (loss < 1).tolist(),
+                "correct": np.repeat(~wrong[:, None], restarts, axis=1).tolist(),
             }
     return ShardResult(spec, values, PassCounts(10 * n, 9 * n), 0.5, "cpu", {"torch": "2.13.0"}, sandbox=WALLS)
