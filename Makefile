@@ -26,12 +26,13 @@ serve: $(STAMP)  ## open the site with one worker on what the demo made (Ctrl-C 
 test: $(STAMP)  ## run all tests, two files at a time
 	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
-check: $(STAMP)  ## lint, types, import directions, migrations
+check: $(STAMP)  ## lint, types, import directions, migrations, known vulnerabilities of what is pinned
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python manage.py makemigrations --check --dry-run
 	@$(BIN)/python -m pytest -q tests/test_house.py
+	@$(BIN)/python -m tests.audit
 
 format: $(STAMP)  ## format the code
 	@$(BIN)/ruff check --fix .

@@ -3,6 +3,7 @@
 import errno
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -132,6 +133,15 @@ def test_what_is_refused_is_refused_in_a_sentence_and_not_kept(
     assert sentence in answer.json()["detail"]
     assert not stored()
     assert not Submission.objects.exists()
+
+
+def test_a_state_dict_is_answered_with_how_to_pack_it(send: Send) -> None:
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        archive.writestr("model/data.pkl", b"\x80\x02}.")
+    answer = send(body=zipped.getvalue())
+    assert answer.status_code == 400
+    assert "manage.py pack" in answer.json()["detail"]
 
 
 def test_wrong_words_are_refused_before_the_file_is_read(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
