@@ -11,7 +11,13 @@ from ninja import NinjaAPI, Schema
 from ninja.errors import AuthenticationError
 from ninja.responses import NinjaJSONEncoder
 
-from evaluator.exceptions import ArtifactsUnavailable, InvalidCheckpoint, InvalidRequest, StoreUnavailable
+from evaluator.exceptions import (
+    ArtifactsUnavailable,
+    InvalidCheckpoint,
+    InvalidRequest,
+    MeasuringDied,
+    StoreUnavailable,
+)
 from evaluator.protocol import EvaluationProtocol, find_protocol
 from leaderboard import selectors
 from leaderboard.access import NotSignedIn, Rule, access
@@ -97,6 +103,7 @@ STATUS_OF_ERRORS: dict[type[Exception], int] = {
     QuotaExceeded: 429,
     ArtifactsUnavailable: 503,
     StoreUnavailable: 503,
+    MeasuringDied: 503,
 }
 """How each refusal is answered; what was refused, and what would be right, is the error's own sentence."""
 
@@ -104,7 +111,7 @@ STATUS_OF_ERRORS: dict[type[Exception], int] = {
 def refuse(request: HttpRequest, error: Exception) -> HttpResponse:
     """Answer with the sentence of an error, and when it is worth trying again."""
     status = STATUS_OF_ERRORS[next(kind for kind in type(error).__mro__ if kind in STATUS_OF_ERRORS)]
-    sentence = _SENTENCES.get(status) or str(error)
+    sentence = _SENTENCES.get(type(error)) or str(error)
     answer = api.create_response(request, {"detail": sentence}, status=status)
     seconds = getattr(error, "seconds", None)
     if seconds is not None:
@@ -114,10 +121,15 @@ def refuse(request: HttpRequest, error: Exception) -> HttpResponse:
     return answer
 
 
-_SENTENCES = {
-    401: "send Authorization: Bearer, followed by a personal token that has neither expired nor been revoked",
-    404: "there is nothing here, or nothing that is yours to see",
+_NOBODY = "send Authorization: Bearer, followed by a personal token that has neither expired nor been revoked"
+_SENTENCES: dict[type[Exception], str] = {
+    AuthenticationError: _NOBODY,
+    NotSignedIn: _NOBODY,
+    Http404: "there is nothing here, or nothing that is yours to see",
+    MeasuringDied: "this file could not be converted here; run manage.py pack on it and send what that writes",
 }
+"""What is said instead of errors' own sentences, which say nothing or too much."""
+
 for _error in STATUS_OF_ERRORS:
     api.add_exception_handler(_error, refuse)
 

@@ -3,7 +3,6 @@
 import errno
 import io
 import json
-import zipfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +18,7 @@ from safetensors.torch import load_file
 from evaluator.artifacts import Artifacts
 from evaluator.checkpoint_file import open_checkpoint
 from evaluator.environment import read_environment
-from evaluator.exceptions import DatasetMissing, Fault
+from evaluator.exceptions import DatasetMissing, Fault, MeasuringDied
 from leaderboard import services, throttling, tokens, uploads
 from leaderboard.access import Scope
 from leaderboard.models import Attempts, State, Submission, Token
@@ -135,13 +134,17 @@ def test_what_is_refused_is_refused_in_a_sentence_and_not_kept(
     assert not Submission.objects.exists()
 
 
-def test_a_state_dict_is_answered_with_how_to_pack_it(send: Send) -> None:
-    zipped = io.BytesIO()
-    with zipfile.ZipFile(zipped, "w") as archive:
-        archive.writestr("model/data.pkl", b"\x80\x02}.")
-    answer = send(body=zipped.getvalue())
-    assert answer.status_code == 400
-    assert "manage.py pack" in answer.json()["detail"]
+def test_a_file_that_cannot_be_converted_here_is_answered_with_how_to_pack_it(
+    send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_torch(*args: object, **named: object) -> None:
+        raise MeasuringDied("converting upload ended with exit status 1 (No module named 'torch')")
+
+    monkeypatch.setattr(uploads, "receive", no_torch)
+    answer = send()
+    assert answer.status_code == 503
+    assert "run manage.py pack on it" in answer.json()["detail"]
+    assert "torch'" not in answer.json()["detail"]
 
 
 def test_wrong_words_are_refused_before_the_file_is_read(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
