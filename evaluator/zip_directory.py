@@ -53,8 +53,8 @@ def read_sizes(path: Path) -> dict[str, int]:
             )
         if info.flag_bits & ~_FLAGS:
             raise InvalidCheckpoint(f"{shown} is encrypted or patched (flags {info.flag_bits:#x}); save it again")
-        if kind not in (0, stat.S_IFREG) or info.is_dir():
-            raise InvalidCheckpoint(f"{shown} is a link or a folder; save the state dict again")
+        if kind not in (0, stat.S_IFREG) or not name or name.endswith("/"):
+            raise InvalidCheckpoint(f"{shown} is a link, a folder or nameless; save the state dict again")
         if name in sizes:
             raise InvalidCheckpoint(f"{shown} is there twice; save the state dict again")
         if info.header_offset < end or (not sizes and info.header_offset != 0):
