@@ -30,7 +30,7 @@ DOORS = {
 TORCH_FREE = (
     "types", "protocol", "plan", "metrics", "results", "combine", "intervals", "exceptions", "manifest",
     "safetensors_header", "artifacts", "environment", "dataset_facts", "architectures", "store", "worker",
-    "child", "lifetime", "measuring",
+    "child", "lifetime", "measuring", "intake", "converting", "pack_cli",
 )  # fmt: skip
 NO_TORCH = """
 import sys
