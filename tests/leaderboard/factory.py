@@ -15,7 +15,6 @@ from leaderboard.models import Submission
 from tests.evaluator.reports import probes
 from trainers.recipe import load_recipe
 
-
 WALLS = "plain, landlock 7, seccomp"
 
 
