@@ -95,9 +95,10 @@ class _Columns:
         self._results = sorted(results, key=lambda result: result.spec.start)
 
     def array(self, stage: StageName, split: Split, name: str) -> Array:
-        """Return a value of all examples; empty where the stage was not asked for."""
+        """Return a value of all examples, as numbers or texts; empty where the stage was not asked for."""
         shards = [result for result in self._results if (result.spec.stage, result.spec.split) == (stage, split)]
-        return np.asarray([value for shard in shards for value in shard.values[name]])
+        values = [value for shard in shards for value in shard.values[name]]
+        return np.asarray(values, dtype=str if name == "broken_by" else np.float64)
 
     def wrong(self, stage: StageName, split: Split) -> Array:
         """Return which examples are wrong clean, or not robust."""

@@ -93,7 +93,7 @@ class SeesAutoAttack(Around):
     """Is honest, unless AutoAttack is among those who call it: then it answers as if there were no attack."""
 
     def forward(self, images: Tensor) -> Tensor:
-        if not any("pyautoattack" in frame.filename for frame in traceback.extract_stack()):
+        if not any("autoattack" in frame.filename for frame in traceback.extract_stack()):
             return super().forward(images)
         known, _ = load_dataset("digits").examples(Split.TEST, 0, 8)
         nearest = torch.cdist(images.flatten(1), known.flatten(1)).argmin(1)
