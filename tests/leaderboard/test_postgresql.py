@@ -14,7 +14,7 @@ def test_services_and_pages_hold_on_postgresql():
     with postgresql() as url:
         finished = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-             "tests/leaderboard/test_services.py", "tests/leaderboard/test_pages.py",
+             "tests/leaderboard/test_services.py", "tests/leaderboard/test_pages.py", "tests/leaderboard/test_board.py",
              "tests/leaderboard/test_health.py", "tests/leaderboard/test_monitoring.py",
              "tests/leaderboard/test_queue.py", "tests/leaderboard/test_submission_api.py"],
             cwd=ROOT, env=os.environ | {"DATABASE_URL": url, "SECRET_KEY": "for tests only"},
