@@ -2,16 +2,27 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
+import psycopg
 import pytest
 
 from tests import servers
 
 
 @pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
+def postgresql() -> Iterator[str]:
     with servers.postgresql() as url:
         yield url
+
+
+@pytest.fixture
+def postgresql_url(postgresql: str) -> str:
+    """Return a database of this test alone."""
+    name = f"runs_{uuid4().hex}"
+    with psycopg.connect(postgresql, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    return f"{postgresql.rpartition('/')[0]}/{name}"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -133,7 +133,7 @@ def test_a_process_killed_in_a_shard_costs_that_shard_and_the_next_starts_anothe
             pid = innermost(child.pid)
             with pytest.raises(MeasuringDied, match=by.name) as caught:
                 child.measure(PROTOCOL, CLEAN, tick=lambda pid=pid, by=by: os.kill(pid, by))
-            assert gone(pid)
+            await_end(pid)
             assert last_lines in caught.value.log
             if by is signal.SIGSEGV:
                 assert child.measure(PROTOCOL, CLEAN, tick=nothing).values == first.values
@@ -150,7 +150,7 @@ def test_a_process_that_hangs_is_ended_at_the_limit():
 
         with pytest.raises(ShardTimeout, match=r"clean on test examples 0…3 was not measured within 0\.5 seconds"):
             child.measure(PROTOCOL, CLEAN, tick=stop)
-        assert gone(stopped[0])
+        await_end(stopped[0])
         assert child.pid is None
 
 
@@ -165,7 +165,7 @@ def test_what_a_tick_raises_ends_the_process_at_once_and_goes_through(interrupti
 
         with pytest.raises(interruption):
             child.measure(PROTOCOL, CLEAN, tick=tick)
-        assert gone(seen[0])
+        await_end(seen[0])
 
 
 def test_a_process_in_the_middle_of_a_shard_ends_with_its_parent_however_that_dies():
