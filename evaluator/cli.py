@@ -31,6 +31,8 @@ from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
 from evaluator.results import EvaluationResult, Measurement, ShardSpec, evaluation_to_json
 from evaluator.scratch import scratch_folder
 from evaluator.store import RunState, RunStore
+from evaluator.trust.findings import Verdict
+from evaluator.trust.judgement import judge_claim
 from evaluator.types import Split
 
 FOLDER = ROOT / "var" / "evaluations"
@@ -109,6 +111,12 @@ def print_result(result: EvaluationResult, console: Console) -> None:
         f"sandbox {' / '.join(sandboxes)}",
     ):
         console.print(line, highlight=False, soft_wrap=True)
+    for finding in result.findings:
+        if finding.verdict is not Verdict.PASS:
+            console.print(f"[yellow]trust check {finding.verdict}s:[/] {escape(finding.sentence)}", highlight=False)
+    if result.findings:
+        passed = sum(finding.verdict is Verdict.PASS for finding in result.findings)
+        console.print(f"{passed} of {len(result.findings)} trust checks pass", highlight=False)
     for warning in sorted({warning for stage in result.stages for warning in stage.warnings}):
         console.print(f"[yellow]AutoAttack warns:[/] {escape(warning)}", highlight=False)
 
@@ -140,7 +148,8 @@ def _measure(arguments: argparse.Namespace, messages: Console) -> EvaluationResu
         store.create_tables()
         run_id = (_unfinished(store, checkpoint, limited) if arguments.resume else None) or uuid4()
         store.create_run(run_id, protocol, checkpoint.sha256, limit=arguments.limit)
-        return _work_until_complete(store, artifacts, run_id, device, messages)
+        result = _work_until_complete(store, artifacts, run_id, device, messages)
+        return judge_claim(result, checkpoint.manifest.notes)
     finally:
         store.close()
 

@@ -51,7 +51,8 @@ class ProtocolOut(Schema):
 class EntryOut(Schema):
     """One row of the board; `tied_with` is the best rank that it cannot be told from at 5 %.
 
-    `numbers` holds what the protocol asks for, under the names of the board's columns.
+    `numbers` holds what the protocol asks for, under the names of the board's columns; `flags` are the sentences of the
+    trust checks that it does not pass and of AutoAttack's warnings.
     """
 
     rank: int | None
@@ -64,6 +65,7 @@ class EntryOut(Schema):
     stored_numbers: int
     seconds: float
     published_at: datetime
+    flags: list[str]
     numbers: dict[str, NumberOut]
 
 
@@ -154,6 +156,7 @@ def _board(board: selectors.Board) -> BoardOut:
                 stored_numbers=row.stored_numbers,
                 seconds=row.seconds,
                 published_at=row.published_at,
+                flags=list(row.flags),
                 numbers={
                     key: NumberOut(value=number.value, low=number.low, high=number.high, n=number.n)
                     for key, number in row.numbers.items()

@@ -38,6 +38,7 @@ from evaluator.store import (
     TrainingStore,
     WorkerRegister,
 )
+from evaluator.trust.judgement import judge_claim
 from evaluator.types import Split
 from leaderboard import dispatch, quotas, throttling
 from leaderboard.models import Entry, Measurement, ReportedResult, State, Submission
@@ -192,6 +193,7 @@ def publish_run(run_id: UUID) -> Entry | None:
         if submission.is_private:
             _move(submission, State.MEASURED)
             return None
+        result = judge_claim(result, submission.manifest["notes"])
         entry, is_new = Entry.objects.get_or_create(
             run_id=run_id,
             defaults={

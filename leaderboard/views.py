@@ -11,6 +11,7 @@ from django.views.decorators.http import require_safe
 from evaluator.combine import BROKEN_BY
 from evaluator.metrics import METRICS, StageName
 from evaluator.protocol import PROTOCOLS
+from evaluator.trust.findings import Verdict
 from evaluator.types import Split
 from leaderboard import report, selectors
 from leaderboard.access import Rule, access
@@ -47,6 +48,9 @@ def entry(request: HttpRequest, slug: str) -> HttpResponse:
             ],
             "outcomes": [(cause, [outcomes[split].get(cause, 0) for split in attacked]) for cause in BROKEN_BY],
             "splits": attacked,
+            "findings": found.findings,
+            "failed": sum(finding["verdict"] == Verdict.FAIL for finding in found.findings),
+            "warned": sum(finding["verdict"] == Verdict.WARN for finding in found.findings),
         }
     return render(request, "leaderboard/entry.html", context)
 

@@ -49,6 +49,12 @@ def grouped(count: int) -> str:
 
 
 @register.filter
+def brief(number: float) -> str:
+    """Return any number with three significant digits."""
+    return f"{number:.3g}"
+
+
+@register.filter
 def words(name: str) -> str:
     """Return a name from the code as words: `robust loss` for `robust_loss`."""
     return name.replace("_", " ")

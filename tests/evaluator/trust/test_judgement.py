@@ -3,11 +3,14 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from io import StringIO
 
 import pytest
+from rich.console import Console
 from torch import nn
 
 from evaluator.checkpoints import load_model, open_checkpoint
+from evaluator.cli import print_result
 from evaluator.combine import check, combine
 from evaluator.datasets import load_dataset
 from evaluator.exceptions import InvalidResult
@@ -193,3 +196,11 @@ def test_an_honest_network_passes_all_checks_of_a_real_evaluation() -> None:
 def test_every_check_by_outcomes_has_a_cheater() -> None:
     by_outcomes = {check.key for check in CHECKS.values() if check.source is Source.OUTCOMES}
     assert by_outcomes == {name for cheater in BY_OUTCOMES.values() for name in cheater.caught_by}
+
+
+def test_a_result_is_printed_with_what_does_not_pass() -> None:
+    output = StringIO()
+    print_result(combined(trust={"randomness": [0.5], "tiny_gradients": [0.9]}), Console(file=output, width=300))
+    assert "trust check fails: the same images twice gave logits that differ by 0.5" in output.getvalue()
+    assert "trust check warns: the gradient of the loss is below 1e-12" in output.getvalue()
+    assert "18 of 20 trust checks pass" in output.getvalue()
