@@ -155,8 +155,7 @@ class MeasuringChild:
             if not isinstance(error, OutOfMemory):
                 raise error
             self.close()  # memory that an attempt has left in pieces may be too little for any batch
-            # AutoAttack's batch is the protocol's chunk, which decides outcomes and cannot be cut.
-            if size == 1 or spec.stage is StageName.AUTOATTACK:
+            if size == 1:
                 raise error
             size = self._fitting[spec.stage] = smaller(size)
 

@@ -348,12 +348,10 @@ def out_of_memory() -> str:
         (StageName.CLEAN, 1000, None, [128, 64, 32, 16, 8, 4, 2, 1]),
         (StageName.CLEAN, 100, None, [100, 48, 24, 12, 4, 2, 1]),
         (StageName.CLEAN, 1000, 8, [8, 4, 2, 1]),
-        (StageName.AUTOATTACK, 1000, None, [128]),
+        (StageName.AUTOATTACK, 1000, 16, [16, 8, 4, 2, 1]),
     ],
 )
-def test_the_batch_is_halved_down_to_one_in_a_new_process_each_but_for_autoattack(
-    impostor, tmp_path, stage, examples, asked, sizes
-):
+def test_the_batch_is_halved_down_to_one_in_a_new_process_each(impostor, tmp_path, stage, examples, asked, sizes):
     child = impostor(out_of_memory())
     child._command.append(str(tmp_path / "sizes"))
     spec = ShardSpec(stage, Split.TEST, 0, examples)

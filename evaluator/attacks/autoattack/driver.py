@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from evaluator.attacks.autoattack import apgd, fab, square
 from evaluator.attacks.autoattack.draws import Draws
+from evaluator.attacks.autoattack.folding import answered_by, folded
 from evaluator.attacks.autoattack.passes import Passes
 from evaluator.attacks.autoattack.reference import recorded_warnings, warn_of_model, warn_of_square, warn_of_zeros
 from evaluator.attacks.budget import verify
@@ -41,6 +42,7 @@ def first_broken_by(
             f"{logits.shape[1]} in all; measure it without AutoAttack"
         )
     ranking = logits.sort(dim=1)[1]
+    fast = folded(model, images)
     robust = logits.argmax(1) == labels
     outcomes = ["robust" if still else "clean" for still in robust.tolist()]
 
@@ -60,15 +62,16 @@ def first_broken_by(
             if len(left) == 0:
                 break
             x, y, draws = images[left], labels[left], Draws(settings.chunk_size, settings.seed)
-            match name:
-                case "apgd-ce":
-                    adversarial = apgd.untargeted(passes, x, y, left, threat_model, draws)
-                case "apgd-t":
-                    adversarial = apgd.targeted(passes, x, y, left, threat_model, draws, ranking[left], on_gradient)
-                case "fab-t":
-                    adversarial = fab.targeted(passes, x, y, threat_model, ranking[left])
-                case "square":
-                    adversarial = square.attack(passes, x, y, left, threat_model, draws)
+            with answered_by(model, fast):
+                match name:
+                    case "apgd-ce":
+                        adversarial = apgd.untargeted(passes, x, y, left, threat_model, draws)
+                    case "apgd-t":
+                        adversarial = apgd.targeted(passes, x, y, left, threat_model, draws, ranking[left], on_gradient)
+                    case "fab-t":
+                        adversarial = fab.targeted(passes, x, y, threat_model, ranking[left])
+                    case "square":
+                        adversarial = square.attack(passes, x, y, left, threat_model, draws)
             verify(adversarial, x, threat_model)
             broken = left[passes.logits(adversarial).argmax(1) != y]
             robust[broken] = False

@@ -39,7 +39,7 @@ class Passes:
                 logits = self._model(batch)[: rows.stop - rows.start]
                 values = loss(logits, rows)
                 (gradient,) = torch.autograd.grad(values.sum(), batch)
-            found.append((logits.detach(), values.detach(), gradient[: rows.stop - rows.start]))
+            found.append((logits.detach(), values.detach(), gradient[: rows.stop - rows.start].contiguous()))
         logits, values, gradient = (_joined(list(column)) for column in zip(*found, strict=True))
         return logits, values, gradient
 
