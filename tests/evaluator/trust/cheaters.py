@@ -162,4 +162,7 @@ BY_OUTCOMES: dict[str, Cheater] = {
     "recalls the test images": Cheater(Recalls, ("memorisation",)),
     "sees AutoAttack": Cheater(SeesAutoAttack, ("autoattack_behind_pgd",)),
     "counts its calls": Cheater(Counts, ("stages_agree",)),
+    "is fed other pixels than it was trained on": Cheater(
+        lambda net: Around(net, images=lambda x: 0.1 * x), ("claim",)
+    ),
 }

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluator.trust.findings import CHECKS, LARGEST, Verdict
+from tests.evaluator.trust.table import row
+from tests.test_house import ROOT
 
 EVERY_CHECK = pytest.mark.parametrize("check", CHECKS.values(), ids=CHECKS)
 
@@ -35,3 +37,9 @@ def test_a_verdict_is_what_the_thresholds_say(check, seen: float) -> None:
 def test_what_is_expected_is_tolerated(check) -> None:
     assert check.tolerated[0] <= check.expected[0] <= check.expected[1] <= check.tolerated[1]
     assert check.expected != (-inf, inf)
+
+
+@EVERY_CHECK
+def test_the_documents_table_says_what_is_declared(check) -> None:
+    lines = (ROOT / "docs/trust.md").read_text().splitlines()
+    assert any(line.startswith(row(check, "").removesuffix(" |")) for line in lines)

@@ -1,41 +1,24 @@
 """What the outcomes of all stages say of a network: forged ones, and those of networks that cheat."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import cache
 from io import StringIO
 
 import pytest
 from rich.console import Console
-from torch import nn
 
-from evaluator.checkpoints import load_model, open_checkpoint
 from evaluator.cli import print_result
 from evaluator.combine import check, combine
-from evaluator.datasets import load_dataset
 from evaluator.exceptions import InvalidResult
 from evaluator.metrics import StageName
 from evaluator.plan import plan
-from evaluator.protocol import DIGITS_LINF, SMOKE, EvaluationProtocol, Examples
+from evaluator.protocol import SMOKE, EvaluationProtocol, Examples
 from evaluator.results import EvaluationResult, PassCounts, ShardResult, ShardSpec
-from evaluator.stages import measure
 from evaluator.trust.findings import CHECKS, LARGEST, Source, Verdict
 from evaluator.trust.judgement import CLAIM, judge_claim
 from evaluator.types import Split
-from fixtures.make_tiny import TINY
 from tests.evaluator.reports import probes
 from tests.evaluator.trust.cheaters import BY_OUTCOMES, Cheater
-
-TRIAL = replace(
-    DIGITS_LINF,
-    name="trial",
-    clean_examples=Examples(test=100, train=100),
-    robust_loss_examples=Examples(test=24, train=0),
-    autoattack=replace(DIGITS_LINF.autoattack, chunk_size=6),
-    autoattack_examples=Examples(test=6, train=0),
-    flatness_examples=Examples(test=0, train=0),
-)
-"""A rankable protocol that asks for little."""
+from tests.evaluator.trust.trials import TRIAL, trial
 
 N = 100
 HONEST = {
@@ -161,40 +144,19 @@ def test_who_claims_nothing_is_not_judged_by_a_claim() -> None:
     assert judge_claim(combined(), {"made by": "somebody"}) == combined()
 
 
-@cache
-def tiny() -> nn.Module:
-    return load_model(open_checkpoint(TINY))
-
-
-def trial(build: Callable[[nn.Module], nn.Module], *, with_autoattack: bool) -> dict[str, Verdict]:
-    """Measure a cheater, built anew for each stage as a worker's process would; AutoAttack only where it matters."""
-    results = []
-    for spec in plan(TRIAL):
-        model = build(tiny()).eval()
-        if spec.stage is StageName.AUTOATTACK and not with_autoattack:
-            clean = measure(model, load_dataset("digits"), TRIAL, replace(spec, stage=StageName.CLEAN)).values
-            wrong = [found != label for found, label in zip(clean["prediction"], clean["label"], strict=True)]
-            broken_by = ["clean" if one else "apgd-ce" for one in wrong]
-            results.append(ShardResult(spec, {"broken_by": broken_by}, PassCounts(), 0.0, "none", {}))
-        else:
-            results.append(measure(model, load_dataset("digits"), TRIAL, spec))
-    return verdicts(combine(TRIAL, results))
-
-
 @pytest.mark.parametrize("name", BY_OUTCOMES)
 def test_a_cheater_is_caught_by_its_outcomes(name: str) -> None:
-    cheater: Cheater = BY_OUTCOMES[name]
-    needed = {"square", "autoattack_behind_pgd"} & set(cheater.caught_by)
-    found = trial(cheater.build, with_autoattack=bool(needed))
-    assert Verdict.PASS not in {found[check] for check in cheater.caught_by}, found
+    found = verdicts(trial(BY_OUTCOMES[name]))
+    assert Verdict.PASS not in {found[check] for check in BY_OUTCOMES[name].caught_by}, found
 
 
 def test_an_honest_network_passes_all_checks_of_a_real_evaluation() -> None:
-    assert set(trial(lambda network: network, with_autoattack=True).values()) == {Verdict.PASS}
+    found = verdicts(trial(Cheater(lambda network: network, ("square",))))
+    assert found == dict.fromkeys(CHECKS, Verdict.PASS)
 
 
 def test_every_check_by_outcomes_has_a_cheater() -> None:
-    by_outcomes = {check.key for check in CHECKS.values() if check.source is Source.OUTCOMES}
+    by_outcomes = {check.key for check in CHECKS.values() if check.source is not Source.PROBE}
     assert by_outcomes == {name for cheater in BY_OUTCOMES.values() for name in cheater.caught_by}
 
 
