@@ -38,7 +38,7 @@ class PipedProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the parent, which then ends this
+            start_new_session=True,  # Ctrl-C is for the parent, which then ends this and all in its group
         )
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -108,11 +108,12 @@ class PipedProcess:
     def end(self) -> None:
         """Kill the process, read the last it wrote to standard error, and close its pipes; twice is as good as once.
 
-        Where it is the outermost of a sandbox, the others are gone too afterwards: the last of them closes the output.
+        Where it is the outermost of a sandbox, the others have let go of their memory too: the last closes the output.
         """
         if self._input.closed:
             return
-        self._process.kill()
+        if self._process.poll() is None:
+            os.killpg(self.pid, signal.SIGKILL)  # while bubblewrap begins, its processes do not yet end with each other
         with suppress(subprocess.TimeoutExpired):  # a driver may hold it: then nobody can end it, and nobody waits
             self._process.wait(_PATIENCE_SECONDS)
             hang_up = select.poll()

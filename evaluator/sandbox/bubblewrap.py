@@ -8,7 +8,9 @@ from collections.abc import Iterable
 TMP_BYTES = 1 << 26
 """How much /tmp and /dev/shm can hold, in memory."""
 
-_ALONE = ("--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL")
+_ALONE = ("--unshare-all", "--die-with-parent", "--cap-drop", "ALL")
+"""No session of its own: all its processes shall be in the group of the first, so that one signal ends them."""
+
 _OWN = ("--proc", "/proc", "--dev", "/dev")
 _PATIENCE_SECONDS = 10.0
 
@@ -30,7 +32,10 @@ def obstacle() -> str | None:
 def wrapped(
     command: Iterable[str], *, reads: Iterable[str], writes: Iterable[str], devices: Iterable[str]
 ) -> list[str]:
-    """Return the command that runs `command` with these paths, where they exist, and no others."""
+    """Return the command that runs `command` with these paths, where they exist, and no others.
+
+    Start it in a new session, so that no terminal is within its reach.
+    """
     arguments = [shutil.which("bwrap") or "bwrap", *_ALONE, *_OWN]
     for folder in ("/tmp", "/dev/shm"):  # noqa: S108  # memory of its own, not the host's
         arguments += ["--size", str(TMP_BYTES), "--tmpfs", folder]

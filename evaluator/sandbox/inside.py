@@ -70,8 +70,11 @@ def _limit(walls: Walls) -> None:
 def _give_up_privileges() -> None:
     """Drop what root may do beyond other users, and let no program that is started give it back."""
     libc = ctypes.CDLL(None, use_errno=True)
-    none = (struct.pack("=Ii", _CAPABILITIES_VERSION, 0), bytes(24))
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 or libc.capset(*none) != 0:
+    version, held = struct.pack("=Ii", _CAPABILITIES_VERSION, 0), ctypes.create_string_buffer(24)
+    failed = libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 or libc.capget(version, held) != 0
+    if any(held.raw):  # who has none may have been forbidden the call
+        failed |= libc.capset(version, bytes(24)) != 0
+    if failed:
         raise OSError(ctypes.get_errno(), "privileges could not be given up")
 
 

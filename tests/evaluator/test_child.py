@@ -17,7 +17,7 @@ from evaluator.checkpoints import load_for_measuring, open_checkpoint, save_chec
 from evaluator.child import MeasuringChild, clean_environment
 from evaluator.dataset_facts import find_dataset_facts
 from evaluator.datasets import load_dataset
-from evaluator.environment import ROOT
+from evaluator.environment import ROOT, read_environment
 from evaluator.exceptions import (
     EvaluatorError,
     InvalidCheckpoint,
@@ -220,7 +220,7 @@ def test_an_impostor_may_answer_in_order(impostor):
     child = impostor(said(reported(sandbox="the highest walls there are")))
     result = child.measure(PROTOCOL, CLEAN, tick=nothing)
     assert result.values["label"] == [0] * 4
-    assert result.sandbox == str(find_sandbox("auto"))  # of which its word counts for nothing
+    assert result.sandbox == str(find_sandbox(read_environment().sandbox))  # of which its word counts for nothing
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ from evaluator.types import Split
 from fixtures.make_tiny import TINY
 from tests.evaluator import probes
 from tests.evaluator.test_child import nothing, result_of
-from tests.evaluator.test_lifetime import await_end, gone, innermost
+from tests.evaluator.test_lifetime import await_end, innermost
 
 KINDS = ("bubblewrap", "plain")
 ANYBODY_MAY_TRACE = "import ctypes; ctypes.CDLL(None).prctl(0x59616d61, ctypes.c_ulong(-1))"
@@ -170,7 +170,27 @@ def test_the_end_of_a_process_is_the_end_of_all_behind_its_walls():
     pid = innermost(process.pid)
     assert pid != process.pid
     process.end()
-    assert gone(pid)
+    await_end(pid)
+
+
+def test_a_process_that_is_ended_while_its_walls_are_put_up_leaves_none_behind(place):
+    sandbox("bubblewrap")
+    marked = clean_environment() | {"TMPDIR": place["outside"]}
+    command = bubblewrap.wrapped(["sleep", "1000"], reads=["/"], writes=[], devices=[])
+    for _ in range(8):
+        process = PipedProcess(command, marked)
+        while innermost(process.pid) == process.pid:
+            pass  # its first child waits for it, and would wait for ever
+        process.end()
+    left = [path for path in Path("/proc").glob("[0-9]*/environ") if place["outside"] in contents(path)]
+    assert left == []
+
+
+def contents(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
 
 
 def test_a_wall_that_cannot_be_put_up_ends_the_process_before_it_opens_anything():
