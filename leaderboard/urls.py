@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from leaderboard import board, views, watch_views
+from leaderboard import board, sharing, views, watch_views
 from leaderboard.api import api
 
 handler429 = "leaderboard.throttling.too_many"  # allauth's limits answer by it
@@ -15,6 +15,9 @@ urlpatterns = [
     path("analysis/", views.analysis, name="analysis"),
     path("analysis/<slug:study>/<str:name>", views.analysis_file, name="analysis-file"),
     path("entries/<slug:slug>/", views.entry, name="entry"),
+    path("entries/<slug:slug>/badge.svg", sharing.badge, name="badge"),
+    path("entries/<slug:slug>/cite.bib", sharing.citation, name="citation"),
+    path("feed.atom", sharing.feed, name="feed"),
     path("submissions/<uuid:run_id>/", watch_views.submission, name="submission"),
     path("submissions/<uuid:run_id>/live", watch_views.submission_live, name="submission-live"),
     path("submissions/<uuid:run_id>/<slug:action>", watch_views.act, name="submission-act"),
