@@ -5,6 +5,7 @@ A ratio is the other side's seconds divided by ours. One thread, so that the fig
 
 import argparse
 import copy
+import functools
 import itertools
 import json
 import time
@@ -26,13 +27,16 @@ from evaluator.flatness.neighborhood import sphere_sample
 from evaluator.metrics import StageName
 from evaluator.observed import observed
 from evaluator.protocol import DIGITS_LINF as PROTOCOL
+from evaluator.protocol import AutoAttackSettings
 from evaluator.results import ShardSpec
 from evaluator.seeding import ExampleNoise, Purpose
 from evaluator.stages import device_name, library_versions, measure
-from evaluator.types import Split
+from evaluator.types import Norm, Split, ThreatModel
 from tests.benchmarks import scaling, site, training
 
 ROOT = Path(__file__).resolve().parents[2]
+SMALL_BUDGET = ThreatModel(Norm.LINF, 0.02)
+"""One that nearly all digits withstand, so that every attack runs to its end."""
 SHARDS_A_SECOND = 100
 """The least that a store shall take, without any work in them."""
 
@@ -58,8 +62,15 @@ def bars(points: int) -> list[Bar]:
             lambda: _plain_flatness(model, digits, points), close),
         Bar("flatness_vs_floor", 0.85, lambda: _flatness(model, digits, points),
             lambda: _bare_passes(model, digits, points), lambda a, b: True),
-        Bar("autoattack_digits_vs_pyautoattack", 2.0, lambda: _autoattack(model, digits, points),
-            lambda: _reference(model, digits, points), lambda a, b: a == b),
+        *(
+            Bar(name, bar, functools.partial(_autoattack, model, digits, points, *how),
+                functools.partial(_reference, model, digits, points, *how), lambda a, b: a == b)
+            for name, bar, *how in (
+                ("autoattack_digits_vs_pyautoattack", 2.0, PROTOCOL.threat_model, PROTOCOL.autoattack),
+                ("autoattack_robust_digits_vs_pyautoattack", 2.0, SMALL_BUDGET, PROTOCOL.autoattack),
+                ("autoattack_digits_vs_robustbench_default", 3.5, PROTOCOL.threat_model, AutoAttackSettings(32)),
+            )
+        ),
         Bar("training_vs_plain_loop", 1.0, training.by_recipe, training.by_plain_loop,
             lambda a, b: bool(torch.allclose(torch.tensor(a), torch.tensor(b), rtol=0.01))),
         Bar("queue_overhead", 0.95, lambda: scaling.by_workers(1, 10 * points),
@@ -108,26 +119,29 @@ def _bare_passes(model: nn.Module, digits: Dataset, points: int) -> None:
         model(images)
 
 
-def _autoattack(model: nn.Module, digits: Dataset, points: int) -> list[bool]:
+def _autoattack(
+    model: nn.Module, digits: Dataset, points: int, budget: ThreatModel, settings: AutoAttackSettings
+) -> list[bool]:
     images, labels = digits.examples(Split.TEST, 0, points)
     with observed(model):
-        outcomes, _ = first_broken_by(
-            model, images, labels, threat_model=PROTOCOL.threat_model, settings=PROTOCOL.autoattack
-        )
+        outcomes, _ = first_broken_by(model, images, labels, threat_model=budget, settings=settings)
     return [outcome == "robust" for outcome in outcomes]
 
 
-def _reference(model: nn.Module, digits: Dataset, points: int) -> list[bool]:
-    images, labels = digits.examples(Split.TEST, 0, points)
-    budget = PROTOCOL.threat_model
+def _reference(
+    model: nn.Module, digits: Dataset, points: int, budget: ThreatModel, settings: AutoAttackSettings
+) -> list[bool]:
+    """The package on chunks of the same examples, each as one batch."""
     fresh = copy.deepcopy(model).requires_grad_(True)  # as it comes from a loader
-    reference = AutoAttack(
-        fresh, norm=budget.norm.value, eps=budget.epsilon, version="standard", seed=PROTOCOL.autoattack.seed
-    )
+    reference = AutoAttack(fresh, norm=budget.norm.value, eps=budget.epsilon, version="standard", seed=settings.seed)
     reference.verbose = False
-    with torch.random.fork_rng():
-        _, predictions = reference.run_standard_evaluation(images, labels, batch_size=PROTOCOL.autoattack.chunk_size)
-    return (predictions == labels).tolist()
+    robust: list[bool] = []
+    for start in range(0, points, settings.chunk_size):
+        images, labels = digits.examples(Split.TEST, start, min(start + settings.chunk_size, points))
+        with torch.random.fork_rng():
+            _, predictions = reference.run_standard_evaluation(images, labels, batch_size=len(images))
+        robust += (predictions == labels).tolist()
+    return robust
 
 
 def main() -> int:
