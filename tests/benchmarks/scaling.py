@@ -113,14 +113,16 @@ def _database(kind: str) -> Iterator[str]:
 
 
 def _work(url: str, worker: str) -> list[ShardSpec]:
-    store, done = RunStore(url), []
+    store, done, pause = RunStore(url), [], 0.05
     while True:
         claim = store.claim(worker, target_seconds=1.0)
         if claim is None:
             if not store.waits(worker):
                 break
-            time.sleep(0.05)  # as a worker does that finds all shards in others' hands
+            time.sleep(pause)  # as a worker does that finds all shards in others' hands
+            pause = min(2 * pause, 1.0)
             continue
+        pause = 0.05
         slow = replace(report(claim.protocol, claim.spec), seconds=float(len(claim.spec)))  # so pieces stay small
         store.finish(claim, slow)
         done.append(claim.spec)
