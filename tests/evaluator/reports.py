@@ -1,10 +1,14 @@
 """Plausible reports for any shard, without a model: what the run store's tests finish claims with."""
 
+import math
+
 from evaluator.combine import BROKEN_BY
 from evaluator.metrics import StageName
 from evaluator.protocol import EvaluationProtocol
 from evaluator.results import PassCounts, ShardResult, ShardSpec
 from evaluator.trust.findings import CHECKS, PROBES
+
+CLASSES = 10
 
 
 def probes(*, clean_loss: float) -> dict[str, list[float]]:
@@ -13,26 +17,28 @@ def probes(*, clean_loss: float) -> dict[str, list[float]]:
 
 
 def report(protocol: EvaluationProtocol, spec: ShardSpec) -> ShardResult:
-    """Return a valid report whose numbers depend on the shard alone."""
+    """Return a valid report whose numbers depend on the examples, the stage and the weight sample alone."""
     indices = range(spec.start, spec.stop)
     shift = 0.1 * (1 + (spec.weight_sample or 0))
     match spec.stage:
         case StageName.CLEAN:
             values = {
-                "loss": [0.01 * i for i in indices],
-                "prediction": [i % 10 for i in indices],
-                "label": [(i + (i % 5 == 0)) % 10 for i in indices],
+                "loss": [0.01 * (i % 50) + (i % 5 == 0) for i in indices],
+                "prediction": [i % CLASSES for i in indices],
+                "label": [(i + (i % 5 == 0)) % CLASSES for i in indices],
             }
         case StageName.TRUST:
             values = probes(clean_loss=0.0)
         case StageName.AUTOATTACK:
-            values = {"broken_by": [BROKEN_BY[i % len(BROKEN_BY)] for i in indices]}
+            values = {"broken_by": [BROKEN_BY[i % 5] if i % 5 == 0 else BROKEN_BY[1 + i % 5] for i in indices]}
         case _:
             flatness = spec.stage is StageName.FLATNESS
             restarts = (protocol.flatness.attack if flatness else protocol.robust_loss).restarts
+            loss = [[0.1 * i + shift + r for r in range(restarts)] for i in indices]
             values = {
-                "loss": [[0.1 * i + shift + r for r in range(restarts)] for i in indices],
-                "wrong_class_confidence": [[1 / (2 + r) for r in range(restarts)] for _ in indices],
-                "correct": [[i % 2 for _ in range(restarts)] for i in indices],
+                "loss": loss,
+                "wrong_class_confidence": [[1 - math.exp(-one) for one in row] for row in loss],
+                "correct": [[one < math.log(2) for one in row] for row in loss],
             }
-    return ShardResult(spec, values, PassCounts(len(indices), 0), 0.5, "cpu", {"torch": "0"})
+    passes = PassCounts(10_000 * len(indices), 10_000 * len(indices))  # more than any outcome takes
+    return ShardResult(spec, values, passes, 0.5, "cpu", {"torch": "0"})

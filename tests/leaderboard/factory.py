@@ -91,17 +91,19 @@ def report(protocol: EvaluationProtocol, spec: ShardSpec, *, quality: float, see
     """Forge one shard's report."""
     generator = np.random.default_rng([seed, spec.start, spec.weight_sample or 0, len(spec.stage)])
     n = len(spec)
-    wrong = (np.arange(spec.start, spec.stop) + 17 * seed) % 50 == 0  # in whichever shard an example is
+    indices = np.arange(spec.start, spec.stop)
+    wrong = (indices + 17 * seed) % 50 == 0  # in whichever shard an example is
+    clean_loss = np.where(wrong, 1, np.where(indices % 2, 0.15, 0.05))
     match spec.stage:
         case StageName.CLEAN:
-            labels = generator.integers(10, size=n)
+            labels = indices % 10  # whoever measures them
             values = {
-                "loss": np.where(np.arange(spec.start, spec.stop) % 2, 0.15, 0.05).tolist(),
+                "loss": clean_loss.tolist(),
                 "label": labels.tolist(),
                 "prediction": np.where(wrong, (labels + 1) % 10, labels).tolist(),
             }
         case StageName.TRUST:
-            values = probes(clean_loss=0.1)
+            values = probes(clean_loss=float(clean_loss.mean()))
         case StageName.AUTOATTACK:
             broken = generator.random(n) > 0.4 + 0.5 * quality
             causes = generator.choice(BROKEN_BY[1:-1], n, p=[0.75, 0.2, 0.04, 0.01])
@@ -111,9 +113,11 @@ def report(protocol: EvaluationProtocol, spec: ShardSpec, *, quality: float, see
             restarts = (protocol.flatness.attack if flatness else protocol.robust_loss).restarts
             scale = 2 - quality + (1.5 - 1.2 * quality) * flatness
             loss = generator.gamma(1.2, scale / 1.2, (n, 1)) + generator.random((n, restarts)) * 0.05
+            loss = np.where(wrong[:, None], np.maximum(loss, 0.7), np.minimum(loss, 2.3))  # between ln 2 and ln 10
+            label = np.exp(-loss)
             values = {
                 "loss": loss.tolist(),
-                "wrong_class_confidence": (1 - np.exp(-loss)).tolist(),
+                "wrong_class_confidence": np.where(wrong[:, None], 1 - label, np.minimum(label, 1 - label)).tolist(),
                 "correct": np.repeat(~wrong[:, None], restarts, axis=1).tolist(),
             }
-    return ShardResult(spec, values, PassCounts(10 * n, 9 * n), 0.5, "cpu", {"torch": "2.13.0"}, sandbox=WALLS)
+    return ShardResult(spec, values, PassCounts(1100 * n, 1000 * n), 0.5, "cpu", {"torch": "2.13.0"}, sandbox=WALLS)
