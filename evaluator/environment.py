@@ -12,11 +12,13 @@
 | `LOG_FORMAT` | `text` | `text` for people, or `json`: an object a line |
 | `SHARD_SECONDS` | `7200` | how long a shard may take before its measuring process is ended |
 | `SANDBOX` | `auto` | walls around strangers' weights: `auto`, `bubblewrap`, `plain` or `off` |
+| `AUDIT_SHARE` | `0.02` | which share of the shards of ranked runs is measured again; `0`: none |
 
 It is not called `BROKER_URL`, because Celery's command line would take that for itself, before paths are resolved.
 Relative paths, also inside SQLite addresses, count from the repository's root, so that all processes agree.
 """
 
+import math
 import os
 import re
 from collections.abc import Mapping
@@ -45,6 +47,7 @@ class Environment:
     device: str
     lease_seconds: float
     shard_seconds: float
+    audit_share: float
     log_format: str
     sandbox: str
 
@@ -68,6 +71,7 @@ def read_environment(variables: Mapping[str, str] = os.environ) -> Environment:
         shard_seconds=_seconds(variables, "SHARD_SECONDS", "7200", 10, 7 * 24 * 3600),
         log_format=_one_of(variables, "LOG_FORMAT", ("text", "json")),
         sandbox=_one_of(variables, "SANDBOX", ("auto", "bubblewrap", "plain", "off")),
+        audit_share=_number(variables, "AUDIT_SHARE", "0.02", 0, 1, "a share"),
     )
 
 
@@ -101,11 +105,15 @@ def _one_of(variables: Mapping[str, str], name: str, values: tuple[str, ...]) ->
 
 
 def _seconds(variables: Mapping[str, str], name: str, default: str, least: int, most: int) -> float:
+    return _number(variables, name, default, least, most, "a number of seconds")
+
+
+def _number(variables: Mapping[str, str], name: str, default: str, least: int, most: int, what: str) -> float:
     text = variables.get(name) or default
     try:
-        seconds = float(text)
+        number = float(text)
     except ValueError:
-        seconds = 0.0
-    if not least <= seconds <= most:
-        raise InvalidSetting(f"{name} is {text!r}; expected a number of seconds from {least} to {most}")
-    return seconds
+        number = math.nan
+    if not least <= number <= most:
+        raise InvalidSetting(f"{name} is {text!r}; expected {what} from {least} to {most}")
+    return number

@@ -49,6 +49,10 @@ class InvalidResult(EvaluatorError):
     """A shard's report contradicts its specification or itself."""
 
 
+class ReportsDisagree(EvaluatorError):
+    """Workers report different outcomes of the same piece, and nothing tells which are right."""
+
+
 class DatasetMissing(EvaluatorError):
     """The files of a data set are not where they should be, or not the ones they should be."""
 

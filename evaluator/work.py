@@ -113,13 +113,13 @@ class _Bench:
     def __exit__(self, *_: object) -> None:
         self._clear()
 
-    def measurer_of(self, sha256: str) -> Measurer:
-        """Return what measures the checkpoint of this address.
+    def measurer_of(self, sha256: str, *, fresh: bool) -> Measurer:
+        """Return what measures the checkpoint of this address; a `fresh` one remembers nothing of earlier shards.
 
         Raises:
             ArtifactMissing: there is no such checkpoint, or its bytes are others.
         """
-        if self._measurer is None or self._sha256 != sha256:
+        if fresh or self._measurer is None or self._sha256 != sha256:
             self._clear()
             self._measurer = self._start(self._artifacts.fetch(sha256, self._folder))
             self._sha256 = sha256
@@ -136,7 +136,7 @@ def _attempt(store: RunStore, claim: Claim, bench: _Bench, stop: Callable[[], bo
     """Measure and report one shard; None when it was handed back, lost or failed, which the store then knows."""
     with attempt(store, claim, stop) as tick:  # whatever ends it early is recorded there, and None is returned
         log.info("run %s: attempt %d of %s", claim.run_id, claim.attempt, claim.spec)
-        measurer = bench.measurer_of(claim.checkpoint_sha256)
+        measurer = bench.measurer_of(claim.checkpoint_sha256, fresh=claim.audit > 0)
         batch_size = _RETRY_BATCH_SIZES[min(claim.failures, len(_RETRY_BATCH_SIZES) - 1)]
         result = measurer.measure(claim.protocol, claim.spec, tick=tick, batch_size=batch_size)
         store.finish(claim, result)

@@ -111,6 +111,8 @@ def _of_status(found: Status, *, lease_seconds: float) -> Iterator[Metric]:
     for failure in found.failures:
         failed.add_metric([failure.failure, failure.fault or "unknown"], failure.runs)
     yield failed
+    refuted = "How often a worker's reports of a run were refuted by two others."
+    yield CounterMetricFamily("leaderboard_refuted_workers", refuted, value=found.refuted)
     clock = "The run store's time, by which leases end, in seconds since 1970."
     yield GaugeMetricFamily("leaderboard_run_store_time_seconds", clock, value=found.at.timestamp())
 

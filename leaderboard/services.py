@@ -183,7 +183,7 @@ def publish_run(run_id: UUID) -> Entry | None:
     None when nobody submitted the run, when it has no result yet, or when its submission is private or was withdrawn.
     """
     store = run_store()
-    result = store.result(run_id)
+    result = store.reproduced(run_id)
     if result is None:
         return None
     with transaction.atomic():
@@ -337,7 +337,10 @@ def _checked(title: str) -> str:
 def _enqueue(submission: Submission) -> None:
     protocol = from_json(json.dumps(submission.protocol))
     owner = "" if submission.owner_id is None else str(submission.owner_id)
-    run_store().create_run(submission.run_id, protocol, submission.checkpoint_sha256, owner=owner)
+    audit_share = read_environment().audit_share if protocol.rankable else 0.0
+    run_store().create_run(
+        submission.run_id, protocol, submission.checkpoint_sha256, owner=owner, audit_share=audit_share
+    )
     _move(submission, State.QUEUED)
     dispatch.evaluate(submission.run_id)
 

@@ -9,7 +9,14 @@ from sqlalchemy import select
 
 from evaluator.metrics import StageName
 from evaluator.protocol import from_json
-from evaluator.results import EvaluationResult, ShardResult, StageSummary, evaluation_from_json, shard_from_json
+from evaluator.results import (
+    EvaluationResult,
+    ShardResult,
+    ShardSpec,
+    StageSummary,
+    evaluation_from_json,
+    shard_from_json,
+)
 from evaluator.store.engine import Store, patient
 from evaluator.store.records import Event, RunRecord, RunState, ShardState, StageRecord
 from evaluator.store.rows import EventRow, RunRow, ShardRow, StageRow
@@ -55,6 +62,23 @@ class RunReader(Store):
             query = query.where(ShardRow.stage.in_(stages))
         with self._reading() as session:
             return tuple(shard_from_json(text) for text in session.scalars(query) if text is not None)
+
+    @patient
+    def known_labels(self, run_id: UUID, spec: ShardSpec) -> dict[int, int]:
+        """Return the labels, by example, that the last complete run on the data set of a run found in a shard."""
+        of_run = select(RunRow.dataset).where(RunRow.id == run_id).scalar_subquery()
+        last = select(RunRow.id).where(RunRow.dataset == of_run, RunRow.state == RunState.COMPLETE)
+        last = last.order_by(RunRow.finished_at.desc()).limit(1)
+        query = select(ShardRow.result).where(ShardRow.run_id == last.scalar_subquery())
+        query = query.where(ShardRow.stage == StageName.CLEAN, ShardRow.split == spec.split)
+        query = query.where(ShardRow.start < spec.stop, ShardRow.stop > spec.start)
+        with self._reading() as session:
+            results = [shard_from_json(text) for text in session.scalars(query) if text is not None]
+        return {
+            example: label
+            for result in results
+            for example, label in enumerate(result.values["label"], start=result.spec.start)
+        }
 
     @patient
     def result(self, run_id: UUID) -> EvaluationResult | None:

@@ -106,11 +106,13 @@ class Claim:
     spec: ShardSpec
     protocol: EvaluationProtocol
     checkpoint_sha256: str
+    audit: int = 0
+    """Which repetition of a measurement this is: 0 for the shard itself, more for a piece of it that was drawn."""
 
     @property
     def ids(self) -> dict[str, str | int | None]:
         """What a log says of everything that happens under this claim."""
-        return {
+        ids: dict[str, str | int | None] = {
             "run_id": str(self.run_id),
             "stage": self.spec.stage,
             "split": self.spec.split,
@@ -120,6 +122,7 @@ class Claim:
             "attempt": self.attempt,
             "worker": self.worker,
         }
+        return ids | ({"audit": self.audit} if self.audit else {})
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,8 @@ class WorkerRecord:
     draining: bool
     busy_with: str | None
     """The shard or training that it holds, in words."""
+    refuted: int
+    """In how many runs two other reports agreed against one of its own."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +206,7 @@ class Status:
     """The database's time, in UTC."""
     runs: dict[RunState, int]
     shards: dict[ShardState, int]
-    """Of the runs that have not ended; what waits is cut only when it is claimed."""
+    """Of the runs that have not ended, and what is measured again of them; what waits is cut only when claimed."""
     trainings: dict[ShardState, int]
     oldest_seconds: dict[Role, float]
     """The age of the oldest run of which a shard waits, and of the oldest training that waits; 0 where none does."""
@@ -209,6 +214,8 @@ class Status:
     pauses: tuple[Pause, ...]
     costs: tuple[StageCost, ...]
     failures: tuple[FailureCount, ...]
+    refuted: int
+    """How often a worker's reports of a run were refuted."""
     last_failures: tuple[FailedRun, ...]
     """Latest first."""
 

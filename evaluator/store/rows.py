@@ -51,6 +51,7 @@ class RunRow(Row):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     protocol: Mapped[str] = mapped_column(Text)
     protocol_digest: Mapped[str] = mapped_column(String(64))
+    dataset: Mapped[str | None] = mapped_column(String(64))
     checkpoint_sha256: Mapped[str] = mapped_column(String(64))
     limit: Mapped[int | None]
     state: Mapped[RunState] = mapped_column(index=True)
@@ -63,6 +64,7 @@ class RunRow(Row):
     log: Mapped[str | None] = mapped_column(Text)
     owner: Mapped[str] = mapped_column(String(64), server_default="")
     priority: Mapped[int] = mapped_column(server_default="0")
+    audit_share: Mapped[float] = mapped_column(server_default="0")
     result: Mapped[str | None] = mapped_column(Text, deferred=True)
 
 
@@ -79,7 +81,19 @@ class StageRow(Row):
     summary: Mapped[str | None] = mapped_column(Text)
 
 
-class ShardRow(Leased, Row):
+class Measurable(Leased):
+    """What is asked of a worker, and what it reported."""
+
+    stage: Mapped[StageName]
+    split: Mapped[Split]
+    start: Mapped[int]
+    stop: Mapped[int]
+    weight_sample: Mapped[int]
+    seconds: Mapped[float | None]
+    result: Mapped[str | None] = mapped_column(Text, deferred=True)
+
+
+class ShardRow(Measurable, Row):
     """The claimable piece of a stage. `position` counts the examples before it, over all stages of the run."""
 
     __tablename__ = "shards"
@@ -94,13 +108,34 @@ class ShardRow(Leased, Row):
 
     run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
     position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    stage: Mapped[StageName]
-    split: Mapped[Split]
-    start: Mapped[int]
-    stop: Mapped[int]
-    weight_sample: Mapped[int]
-    seconds: Mapped[float | None]
-    result: Mapped[str | None] = mapped_column(Text, deferred=True)
+
+
+class AuditRow(Measurable, Row):
+    """A piece of the shard at `position` that is measured again: once, or twice where `number` 1 disagreed with it."""
+
+    __tablename__ = "audits"
+    __table_args__ = (
+        ForeignKeyConstraint(["run_id", "position"], ["shards.run_id", "shards.position"], ondelete="CASCADE"),
+    )
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    queued_at: Mapped[float]
+
+
+MEASURED: tuple[type[ShardRow] | type[AuditRow], ...] = (ShardRow, AuditRow)
+"""All that is measured under leases."""
+
+
+class RefutedRow(Row):
+    """A worker of whose reports of a run one was refuted by two others; it gets no more of that run."""
+
+    __tablename__ = "refuted"
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("runs.id", ondelete="CASCADE"), primary_key=True)
+    worker: Mapped[str] = mapped_column(String(200), primary_key=True)
+    at: Mapped[float]
 
 
 class EventRow(Row):

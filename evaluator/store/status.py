@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
-from sqlalchemy import Select, exists, func, select
+from sqlalchemy import Select, exists, func, select, union_all
 from sqlalchemy.orm import Session
 
 from evaluator.store.engine import Store, now, patient
@@ -19,7 +19,7 @@ from evaluator.store.records import (
     StageCost,
     Status,
 )
-from evaluator.store.rows import PauseRow, RunRow, ShardRow, TrainingRow
+from evaluator.store.rows import MEASURED, PauseRow, RefutedRow, RunRow, ShardRow, TrainingRow
 from evaluator.store.workers import read_pauses, read_workers
 
 UNKNOWN = "unknown"
@@ -41,18 +41,23 @@ class StatusReader(Store):
     @patient
     def status(self, *, last_failures: int = 5) -> Status:
         """Return how all work stands, with the last few runs that failed."""
-        shards = select(ShardRow.state, func.count()).join(RunRow, RunRow.id == ShardRow.run_id)
+        pieces = [
+            select(kind.state).join(RunRow, RunRow.id == kind.run_id).where(RunRow.state.in_(ACTIVE))
+            for kind in MEASURED
+        ]
+        states = union_all(*pieces).subquery()
         with self._reading() as session:
             return Status(
                 at=as_time(session.execute(select(now())).scalar_one()),
                 runs=_counts(session, RunState, select(RunRow.state, func.count())),
-                shards=_counts(session, ShardState, shards.where(RunRow.state.in_(ACTIVE))),
+                shards=_counts(session, ShardState, select(states.c.state, func.count())),
                 trainings=_counts(session, ShardState, select(TrainingRow.state, func.count())),
                 oldest_seconds=_oldest(session),
                 workers=read_workers(session),
                 pauses=read_pauses(session),
                 costs=_costs(session),
                 failures=_failures(session),
+                refuted=session.scalars(select(func.count()).select_from(RefutedRow)).one(),
                 last_failures=_last_failures(session, last_failures),
             )
 
@@ -66,8 +71,8 @@ def _counts(session: Session, kind: type[State], query: Select[State, int]) -> d
 
 
 def _oldest(session: Session) -> dict[Role, float]:
-    waits = exists().where(ShardRow.run_id == RunRow.id, ShardRow.state == ShardState.QUEUED)
-    run = select(func.max(now() - RunRow.created_at)).where(RunRow.state.in_(ACTIVE), waits)
+    shard, again = (exists().where(kind.run_id == RunRow.id, kind.state == ShardState.QUEUED) for kind in MEASURED)
+    run = select(func.max(now() - RunRow.created_at)).where(RunRow.state.in_(ACTIVE), shard | again)
     training = select(func.max(now() - TrainingRow.queued_at)).where(TrainingRow.state == ShardState.QUEUED)
     return {Role.EVALUATION: session.scalar(run) or 0.0, Role.TRAINING: session.scalar(training) or 0.0}
 

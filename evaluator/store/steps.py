@@ -9,7 +9,19 @@ from functools import cache
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, CursorResult, Select, Update, and_, bindparam, exists, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Select,
+    SQLColumnExpression,
+    Update,
+    and_,
+    bindparam,
+    exists,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session, aliased
 
 from evaluator.exceptions import EvaluatorError, Fault, InvalidResult, LostLease, WorkerSilent
@@ -19,7 +31,18 @@ from evaluator.protocol import EvaluationProtocol
 from evaluator.results import ShardResult, ShardSpec, shard_from_json, shard_to_json
 from evaluator.store.engine import now
 from evaluator.store.records import ACTIVE, Claim, RunState, ShardState
-from evaluator.store.rows import NO_SAMPLE, EventRow, Leased, RunRow, ShardRow, StageRow
+from evaluator.store.rows import (
+    MEASURED,
+    NO_SAMPLE,
+    AuditRow,
+    EventRow,
+    Leased,
+    Measurable,
+    RefutedRow,
+    RunRow,
+    ShardRow,
+    StageRow,
+)
 from evaluator.types import Split
 
 MAX_FAILURES = 3
@@ -119,12 +142,12 @@ def note(session: Session, run_id: UUID, line: str) -> None:
     session.add(EventRow(run_id=run_id, at=now(), text=line))
 
 
-def runs_in_turn(session: Session, run_id: UUID | None) -> Sequence[UUID]:
-    """Return the runs of which a shard can be claimed, at most `_RUNS_TRIED`, in the order in which they are served.
+def runs_in_turn(session: Session, run_id: UUID | None, worker: str) -> Sequence[UUID]:
+    """Return the runs of which `worker` can claim a shard, at most `_RUNS_TRIED`, in the order of their turns.
 
     High priority first; then those of the owner for whom the fewest shards are being measured; then the oldest.
     """
-    return session.scalars(_runs_in_turn(run_id is not None), {"asked": run_id}).all()
+    return session.scalars(_runs_in_turn(run_id is not None), {"asked": run_id, "worker": worker}).all()
 
 
 def next_shard(session: Session, run_id: UUID) -> ShardRow | None:
@@ -134,11 +157,16 @@ def next_shard(session: Session, run_id: UUID) -> ShardRow | None:
 
 @cache  # statements are made once: making them takes longer than executing them
 def _runs_in_turn(one: bool) -> Select[UUID]:
-    query = select(RunRow.id).where(RunRow.state.in_(ACTIVE))
+    query = select(RunRow.id).where(RunRow.state.in_(ACTIVE), trusted(bindparam("worker")))
     query = query.where(exists().where(ShardRow.run_id == RunRow.id, _claimable()))
     if one:
         query = query.where(RunRow.id == bindparam("asked"))
     return in_turn(query).limit(_RUNS_TRIED)
+
+
+def trusted(worker: SQLColumnExpression[str]) -> ColumnElement[bool]:
+    """Select the runs of which no report of `worker` was refuted."""
+    return ~exists().where(RefutedRow.run_id == RunRow.id, RefutedRow.worker == worker).correlate_except(RefutedRow)
 
 
 def in_turn(runs: Query) -> Query:
@@ -193,8 +221,8 @@ def _last_cost() -> Select[int, float | None]:
     return done.where(ShardRow.seconds.is_not(None)).order_by(ShardRow.finished_at.desc()).limit(1)
 
 
-def spec_of(shard: ShardRow) -> ShardSpec:
-    """Return what a shard asks for."""
+def spec_of(shard: Measurable) -> ShardSpec:
+    """Return what a shard, or a piece of it that is measured again, asks for."""
     sample = None if shard.weight_sample == NO_SAMPLE else shard.weight_sample
     return ShardSpec(shard.stage, shard.split, shard.start, shard.stop, sample)
 
@@ -206,13 +234,12 @@ def swap(session: Session, claim: Claim, **values: Any) -> None:
         LostLease: it does not.
     """
     active = exists().where(RunRow.id == claim.run_id, RunRow.state.in_(ACTIVE))
-    shard = update(ShardRow).where(
-        ShardRow.run_id == claim.run_id,
-        ShardRow.position == claim.position,
-        held(ShardRow, claim.attempt),
-        active,
-    )
-    if not changed(session, shard.values(**values)):
+    kind = AuditRow if claim.audit else ShardRow
+    row = update(kind).where(kind.run_id == claim.run_id, kind.position == claim.position)
+    row = row.where(held(kind, claim.attempt), active)
+    if claim.audit:
+        row = row.where(AuditRow.number == claim.audit)
+    if not changed(session, row.values(**values)):
         raise LostLease(
             f"attempt {claim.attempt} no longer holds {claim.spec} of run {claim.run_id}: its lease expired, "
             f"it reported already, or the run ended; this report is refused, claim another shard"
@@ -232,7 +259,14 @@ def end_failed(session: Session, run_id: UUID, failure: Failure) -> None:
         note(session, run_id, f"failed ({failure.kind}, {fault}): {reason}")
 
 
-def count_failure(session: Session, shard: ShardRow, failure: Failure) -> None:
+def claimed(session: Session, claim: Claim) -> ShardRow | AuditRow:
+    """Return the row of a claim."""
+    if claim.audit:
+        return session.get_one(AuditRow, (claim.run_id, claim.position, claim.audit))
+    return session.get_one(ShardRow, (claim.run_id, claim.position))
+
+
+def count_failure(session: Session, shard: ShardRow | AuditRow, failure: Failure) -> None:
     """Count an attempt that came to nothing: queue the shard again, or end its run."""
     ended = fail_once(shard, failure)
     if failure.log:
@@ -245,20 +279,20 @@ def count_failure(session: Session, shard: ShardRow, failure: Failure) -> None:
 
 def expire(session: Session, run_id: UUID | None) -> int:
     """Count as failed, and queue again, the shards whose workers fell silent; return how many there were."""
-    silent = session.scalars(_silent(run_id is not None), {"asked": run_id}).all()
-    for shard in silent:
-        count_failure(session, shard, silence(shard))
+    silent = [row for kind in MEASURED for row in session.scalars(_silent(kind, run_id is not None), {"asked": run_id})]
+    for row in silent:
+        count_failure(session, row, silence(row))
     session.flush()
     return len(silent)
 
 
 @cache
-def _silent(one: bool) -> Select[ShardRow]:
-    query = select(ShardRow).join(RunRow, RunRow.id == ShardRow.run_id).where(RunRow.state.in_(ACTIVE))
-    query = query.where(ShardRow.state == ShardState.RUNNING, ShardRow.lease_expires < now())
+def _silent(kind: type[ShardRow] | type[AuditRow], one: bool) -> Select[Any]:
+    query = select(kind).join(RunRow, RunRow.id == kind.run_id)
+    query = query.where(RunRow.state.in_(ACTIVE), kind.state == ShardState.RUNNING, kind.lease_expires < now())
     if one:
-        query = query.where(ShardRow.run_id == bindparam("asked"))
-    return query.with_for_update(of=ShardRow, skip_locked=True)
+        query = query.where(kind.run_id == bindparam("asked"))
+    return query.with_for_update(of=kind, skip_locked=True)
 
 
 def document(result: ShardResult) -> str:

@@ -1,21 +1,27 @@
 """The record of evaluation work: runs, shards, leases (torch-free)."""
 
 import logging
+import math
+import random
+from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import exists, select, text, update
+from sqlalchemy import exists, literal, select, text, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
+from evaluator.audits import finding
 from evaluator.combine import check, check_against_clean, combine
 from evaluator.exceptions import InvalidRequest, InvalidResult
 from evaluator.metrics import StageName
 from evaluator.protocol import EvaluationProtocol, from_json, to_json
+from evaluator.report_checks import check_labels, check_starts, check_values
 from evaluator.results import EvaluationResult, ShardResult, evaluation_to_json
-from evaluator.store import steps
+from evaluator.store import audits, steps
 from evaluator.store.engine import add_what_is_missing, now, patient
 from evaluator.store.reading import SUMMARY, RunReader
-from evaluator.store.records import ACTIVE, Claim, Role, RunState, ShardState, Sweep
-from evaluator.store.rows import Row, RunRow, ShardRow, StageRow
+from evaluator.store.records import ACTIVE, Claim, Role, RunRecord, RunState, ShardState, Sweep
+from evaluator.store.rows import MEASURED, AuditRow, Row, RunRow, ShardRow, StageRow
 from evaluator.store.status import StatusReader
 from evaluator.store.turns import TurnReader
 from evaluator.store.workers import may_work
@@ -27,7 +33,9 @@ log = logging.getLogger(__name__)
 
 
 class RunStore(RunReader, StatusReader, TurnReader):
-    """Runs and their shards."""
+    """Runs and their shards. `chance` draws what is measured again; workers must not foresee it."""
+
+    chance: random.Random = random.SystemRandom()
 
     @patient
     def create_tables(self) -> None:
@@ -48,10 +56,12 @@ class RunStore(RunReader, StatusReader, TurnReader):
         limit: int | None = None,
         owner: str = "",
         priority: int = 0,
+        audit_share: float = 0.0,
     ) -> bool:
         """Plan a run and queue all its shards; return False when it exists already.
 
         Workers serve runs of high `priority` first, and among equals the `owner` for whom they do least at the time.
+        Unless `audit_share` is 0, about that share of the shards, at least one, is measured again before it completes.
 
         Raises:
             InvalidRequest: the run exists with another protocol, limit or checkpoint.
@@ -65,17 +75,27 @@ class RunStore(RunReader, StatusReader, TurnReader):
                         id=run_id,
                         protocol=to_json(protocol),
                         protocol_digest=protocol.digest,
+                        dataset=protocol.dataset,
                         checkpoint_sha256=checkpoint_sha256,
                         limit=limit,
                         state=RunState.QUEUED,
                         created_at=now(),
                         owner=owner,
                         priority=priority,
+                        audit_share=audit_share,
                     )
                     steps.plan_run(session, run, protocol)
                     return True
         except IntegrityError:  # another process created it since `get`
-            return self.create_run(run_id, protocol, checkpoint_sha256, limit=limit, owner=owner, priority=priority)
+            return self.create_run(
+                run_id,
+                protocol,
+                checkpoint_sha256,
+                limit=limit,
+                owner=owner,
+                priority=priority,
+                audit_share=audit_share,
+            )
         if (known.protocol_digest, known.checkpoint_sha256) != (protocol.digest, checkpoint_sha256):
             raise InvalidRequest(
                 f"run {run_id} exists with protocol digest {known.protocol_digest} on checkpoint "
@@ -94,21 +114,22 @@ class RunStore(RunReader, StatusReader, TurnReader):
     ) -> Claim | None:
         """Return the next shard for `worker`, or None when there is none that it may have now (see `waits`).
 
-        It is cut so that this worker should need `target_seconds` for it, judging by its last one of the stage; the
-        rest waits. Without a target it stays whole. Leases found expired are queued again first, so a dead worker's
-        shard is taken over with the next attempt.
+        What is measured again comes first: a run waits for no more than that. A shard is cut so that this worker should
+        need `target_seconds` for it, judging by its last one of the stage; the rest waits. Without a target it stays
+        whole. Leases found expired are queued again first, so a dead worker's shard is the next attempt's.
         """
         with self._writing() as session:
             if not may_work(session, Role.EVALUATION, worker):
                 return None
             steps.expire(session, run_id)
-            found = (steps.next_shard(session, waiting) for waiting in steps.runs_in_turn(session, run_id))
-            shard = next((shard for shard in found if shard is not None), None)
+            shard = audits.next_audit(session, run_id, worker, lease_seconds) or self._next_shard(
+                session, run_id, worker
+            )
             if shard is None:
                 return None
             run = session.get_one(RunRow, shard.run_id)
             protocol = from_json(run.protocol)
-            if target_seconds is not None:
+            if target_seconds is not None and isinstance(shard, ShardRow):
                 steps.cut_to(session, shard, protocol, worker, target_seconds)
             steps.take(shard, worker, lease_seconds)
             first = run.state is RunState.QUEUED
@@ -124,17 +145,25 @@ class RunStore(RunReader, StatusReader, TurnReader):
                 spec=steps.spec_of(shard),
                 protocol=protocol,
                 checkpoint_sha256=run.checkpoint_sha256,
+                audit=shard.number if isinstance(shard, AuditRow) else 0,
             )
 
     @patient
     def waits(self, worker: str, *, run_id: UUID | None = None) -> bool:
-        """Whether `worker` should ask again soon: a shard waits, but needs another stage, or is being handed out."""
+        """Whether `worker` should ask again soon: a shard waits, but needs another stage, or is being handed out.
+
+        Or a piece is to be measured again, and others go before.
+        """
         query = select(ShardRow.position).join(RunRow, RunRow.id == ShardRow.run_id)
         query = query.where(ShardRow.state == ShardState.QUEUED, RunRow.state.in_(ACTIVE))
+        query = query.where(steps.trusted(literal(worker)))
         if run_id is not None:
             query = query.where(RunRow.id == run_id)
+        again = audits.waiting(run_id is not None), {"asked": run_id, "worker": worker}
         with self._reading() as session:
-            return may_work(session, Role.EVALUATION, worker) and session.scalars(query.limit(1)).first() is not None
+            if not may_work(session, Role.EVALUATION, worker):
+                return False
+            return session.scalar(query.limit(1)) is not None or session.scalar(*again) is not None
 
     @patient
     def heartbeat(self, claim: Claim) -> None:
@@ -151,7 +180,8 @@ class RunStore(RunReader, StatusReader, TurnReader):
         """Record the report of a shard.
 
         Raises:
-            InvalidResult: the report is for another shard, malformed, or holds what JSON cannot (NaN, infinity).
+            InvalidResult: the report is for another shard, malformed, contradicts itself or what is known of the same
+                examples, or holds what JSON cannot (NaN, infinity).
             LostLease: the shard belongs to another attempt by now, is done already, or its run has ended.
         """
         if result.spec != claim.spec:
@@ -159,9 +189,12 @@ class RunStore(RunReader, StatusReader, TurnReader):
                 f"the report is for {result.spec}, but the claim for {claim.spec}; send the claimed one"
             )
         check(claim.protocol, result)
+        check_values(claim.protocol, result)
         document = steps.document(result)
-        if result.spec.stage is StageName.AUTOATTACK:
-            check_against_clean(result, self.shard_results(claim.run_id, StageName.CLEAN))
+        if result.spec.stage is StageName.CLEAN:
+            check_labels(result, self.known_labels(claim.run_id, result.spec))
+        if result.spec.stage is StageName.AUTOATTACK and not claim.audit:  # a piece is compared with what was reported
+            _check_attacked(result, self.shard_results(claim.run_id, StageName.CLEAN))
         done = {"state": ShardState.DONE, "result": document, "seconds": result.seconds, "finished_at": now()}
         with self._writing() as session:
             steps.swap(session, claim, lease_expires=None, **done)
@@ -185,8 +218,7 @@ class RunStore(RunReader, StatusReader, TurnReader):
         """
         with self._writing() as session:
             steps.swap(session, claim, state=ShardState.QUEUED, lease_expires=None)
-            shard = session.get_one(ShardRow, (claim.run_id, claim.position))
-            steps.count_failure(session, shard, steps.failure_of(error))
+            steps.count_failure(session, steps.claimed(session, claim), steps.failure_of(error))
 
     @patient
     def prioritise(self, run_id: UUID, priority: int) -> bool:
@@ -204,13 +236,19 @@ class RunStore(RunReader, StatusReader, TurnReader):
             return cancelled
 
     def complete(self, run_id: UUID) -> EvaluationResult | None:
-        """Combine a run whose shards are all done; the result for the one caller who completed it, else None."""
+        """Combine a run whose shards are all done; the result for the one caller who completed it, else None.
+
+        A run that is audited is not complete before what was drawn has been measured again, and agrees.
+        """
         run = self.run(run_id)
         if run is None or run.state is not RunState.RUNNING or not self._all_done(run_id):
             return None
+        pieces = self._settle(run_id)
+        if pieces is None:
+            return None
         reports = self.shard_results(run_id)  # a store that is away for a while must not end the run
         try:
-            result = combine(run.protocol, reports, checkpoint_sha256=run.checkpoint_sha256, limit=run.limit)
+            result = _combined(run, reports).with_findings(*([finding(pieces)] if pieces else []))
         except Exception as error:  # whatever it is, a run that cannot be combined must not be tried for ever
             log.exception("run %s cannot be combined", run_id)
             self._fail_run(run_id, steps.failure_of(InvalidResult(f"the reports cannot be combined: {error}")))
@@ -225,15 +263,46 @@ class RunStore(RunReader, StatusReader, TurnReader):
         failed = tuple(run.id for run in self.runs(RunState.FAILED) if run.id in before)
         return Sweep(expired, failed, completed)
 
+    def reproduced(self, run_id: UUID) -> EvaluationResult | None:
+        """Return the numbers of a complete run, after they have been made again from its reports; None without any.
+
+        Raises:
+            InvalidResult: the reports give other numbers than were stored.
+        """
+        run, stored = self.run(run_id), self.result(run_id)
+        if run is None or stored is None:
+            return None
+        again = {one.column: one for one in _combined(run, self.shard_results(run_id)).measurements}
+        for one in stored.measurements:
+            other = again.get(one.column)
+            # sums in another order, as another version of numpy may take them, differ in the last digits
+            if other is None or not (one.n == other.n and math.isclose(one.value, other.value, rel_tol=1e-9)):
+                raise InvalidResult(
+                    f"run {run_id} has {one.column} = {one.value:g} on {one.n} examples, but its reports give "
+                    f"{other and other.value!r}; somebody changed the run store: restore a backup, or measure it again"
+                )
+        return stored
+
+    @staticmethod
+    def _next_shard(session: Session, run_id: UUID | None, worker: str) -> ShardRow | None:
+        found = (steps.next_shard(session, waiting) for waiting in steps.runs_in_turn(session, run_id, worker))
+        return next((shard for shard in found if shard is not None), None)
+
+    @patient
+    def _settle(self, run_id: UUID) -> tuple[audits.Piece, ...] | None:
+        with self._writing() as session:
+            return audits.settle(session, run_id, self.chance)
+
     @patient
     def _expire_all(self) -> int:
         with self._writing() as session:
             ended = select(RunRow.id).where(RunRow.state.not_in(ACTIVE))
-            session.execute(  # nobody waits for these, but no row shall say that it is being worked on
-                update(ShardRow)
-                .where(ShardRow.run_id.in_(ended), ShardRow.state == ShardState.RUNNING, ShardRow.lease_expires < now())
-                .values(state=ShardState.QUEUED, lease_expires=None)
-            )
+            for kind in MEASURED:
+                session.execute(  # nobody waits for these, but no row shall say that it is being worked on
+                    update(kind)
+                    .where(kind.run_id.in_(ended), kind.state == ShardState.RUNNING, kind.lease_expires < now())
+                    .values(state=ShardState.QUEUED, lease_expires=None)
+                )
             return steps.expire(session, None)
 
     @patient
@@ -260,3 +329,16 @@ class RunStore(RunReader, StatusReader, TurnReader):
                 row.summary = SUMMARY.dump_json(stage).decode()
             steps.note(session, run_id, "complete")
             return True
+
+
+def _combined(run: RunRecord, reports: Sequence[ShardResult]) -> EvaluationResult:
+    clean = [report for report in reports if report.spec.stage is StageName.CLEAN]
+    for report in reports:
+        if report.spec.stage is StageName.AUTOATTACK:
+            _check_attacked(report, clean)  # once more, as the clean ones may have been measured anew since
+    return combine(run.protocol, reports, checkpoint_sha256=run.checkpoint_sha256, limit=run.limit)
+
+
+def _check_attacked(report: ShardResult, clean: Sequence[ShardResult]) -> None:
+    check_against_clean(report, clean)
+    check_starts(report, clean)

@@ -3,8 +3,9 @@
 import json
 from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
-from sqlalchemy import Select, bindparam, case, delete, exists, select, update
+from sqlalchemy import Select, bindparam, case, delete, exists, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import Session
 
@@ -12,7 +13,7 @@ from evaluator.store import steps
 from evaluator.store.engine import Store, now, patient
 from evaluator.store.reading import as_time
 from evaluator.store.records import Pause, Role, ShardState, WorkerRecord
-from evaluator.store.rows import PauseRow, ShardRow, TrainingRow, WorkerRow
+from evaluator.store.rows import MEASURED, PauseRow, RefutedRow, TrainingRow, WorkerRow
 
 FORGET_SECONDS = 24 * 3600.0
 """After so long a silence a worker is forgotten."""
@@ -83,6 +84,8 @@ def read_workers(session: Session) -> tuple[WorkerRecord, ...]:
     """Return all workers that have been seen within a day, by name."""
     query = select(WorkerRow, now() - WorkerRow.seen_at).where(WorkerRow.seen_at > now() - FORGET_SECONDS)
     busy = _busy(session)
+    counts = select(RefutedRow.worker, func.count()).group_by(RefutedRow.worker)
+    refuted = {str(worker): count for worker, count in session.execute(counts)}
     return tuple(
         WorkerRecord(
             name=row.name,
@@ -94,6 +97,7 @@ def read_workers(session: Session) -> tuple[WorkerRecord, ...]:
             silent_seconds=silent,
             draining=row.draining,
             busy_with=busy.get(row.name),
+            refuted=refuted.get(row.name, 0),
         )
         for row, silent in session.execute(query.order_by(WorkerRow.name))
     )
@@ -119,7 +123,9 @@ def _held_back() -> Select[bool]:
 
 def _busy(session: Session) -> dict[str, str]:
     """Return what each worker holds, in words."""
-    shards = session.scalars(select(ShardRow).where(ShardRow.state == ShardState.RUNNING))
-    busy = {str(shard.worker): f"{steps.spec_of(shard)} of run {shard.run_id}" for shard in shards}
+    busy: dict[str, str] = {}
+    for kind in MEASURED:
+        running: Select[Any] = select(kind).where(kind.state == ShardState.RUNNING)
+        busy |= {str(row.worker): f"{steps.spec_of(row)} of run {row.run_id}" for row in session.scalars(running)}
     trainings = session.scalars(select(TrainingRow).where(TrainingRow.state == ShardState.RUNNING))
     return busy | {str(row.worker): f"{row.name}, seed {row.seed}" for row in trainings}

@@ -1,5 +1,7 @@
 """The work loop, on a real store, a real checkpoint and real measurements of a few digits."""
 
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,12 +13,13 @@ import pytest
 
 from evaluator.artifacts import Artifacts
 from evaluator.checkpoints import load_for_measuring, open_checkpoint
+from evaluator.child import MeasuringChild
 from evaluator.datasets import load_dataset
 from evaluator.evaluation import evaluate
 from evaluator.exceptions import ArtifactsUnavailable, Fault, InvalidSetting, StoreUnavailable
 from evaluator.protocol import SMOKE, Examples
 from evaluator.stages import measure
-from evaluator.store import Claim, RunState, RunStore
+from evaluator.store import Claim, Role, RunState, RunStore, WorkerRegister
 from evaluator.work import work
 from fixtures.make_tiny import TINY
 
@@ -126,6 +129,65 @@ def test_a_measurer_stays_while_its_checkpoint_is_asked_for_and_is_closed_with_t
     work_here(store, artifacts, measurer)
     assert (len(measurer.opened), measurer.closed) == (3, 3)
     assert store.run(other).state is RunState.COMPLETE
+
+
+def audited(store: RunStore, artifacts: Artifacts) -> UUID:
+    """Create a run of which one piece is measured again."""
+    run_id = uuid4()
+    store.create_run(run_id, PROTOCOL, artifacts.put(TINY), audit_share=1e-9)
+    return run_id
+
+
+def test_a_worker_that_is_alone_measures_again_with_a_measurer_that_remembers_nothing(store, artifacts):
+    run_id, measurer = audited(store, artifacts), InProcess()
+    assert work_here(store, artifacts, measurer) == measured(run_id, store) + 1
+    assert (len(measurer.opened), measurer.closed) == (2, 2)
+    (finding,) = store.result(run_id).findings
+    assert (finding.seen, finding.threshold) == (0.0, 0.0)
+    assert "in a fresh process" in finding.sentence
+
+
+class KilledOnce:
+    """A real measuring process; the first one is killed at its first shard."""
+
+    def __init__(self) -> None:
+        self.killed = False
+
+    def __call__(self, checkpoint: Path) -> "KilledOnce":
+        self.child = MeasuringChild(checkpoint, device="cpu", data_dir=None)
+        return self
+
+    def measure(self, protocol, spec, *, tick, batch_size=None):
+        def harm():
+            tick()
+            if not self.killed and self.child.device:  # it is ready, and at its first shard
+                os.kill(self.child.pid, signal.SIGKILL)
+                self.killed = True
+
+        return self.child.measure(protocol, spec, tick=harm, batch_size=batch_size)
+
+    def close(self) -> None:
+        self.child.close()
+
+
+def test_another_worker_agrees_to_the_bit_though_its_process_is_killed_while_it_measures_again(store, artifacts):
+    run_id = audited(store, artifacts)
+    register = WorkerRegister(store.engine.url.render_as_string())
+    for name in ("ann:1", "bob:1"):
+        register.announce(name, Role.EVALUATION)
+    register.close()
+    patient = {"device": "cpu", "lease_seconds": 600.0}  # for so long they are alive
+    first = threading.Thread(target=work, args=(store, artifacts), kwargs=dict(patient, worker="ann:1"))
+    first.start()
+    while not any("drawn" in event.text for event in store.events(run_id)):
+        assert first.is_alive()
+        time.sleep(0.05)
+    assert work(store, artifacts, worker="bob:1", open_measurer=KilledOnce(), **patient) == 1
+    first.join()
+    (finding,) = store.result(run_id).findings
+    assert finding.seen == 0.0
+    assert "by 1 worker;" in finding.sentence
+    assert sum("on bob:1 failed" in event.text for event in store.events(run_id)) == 1
 
 
 def test_a_worker_leaves_nothing_behind(store, artifacts, create, tmp_path, monkeypatch):

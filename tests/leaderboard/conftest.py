@@ -19,6 +19,7 @@ def nudges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[UUI
     monkeypatch.setattr(intervals, "RESAMPLES", 100)  # a made number needs no precise interval
     monkeypatch.setenv("RUN_STORE_URL", f"sqlite:///{tmp_path / 'runs.sqlite3'}")
     monkeypatch.setenv("ARTIFACTS_URL", str(tmp_path / "artifacts"))
+    monkeypatch.setenv("AUDIT_SHARE", "0")  # what is made up is not made up twice alike
     yield sent
     services.run_store().close()
 
