@@ -108,7 +108,7 @@ def print_result(result: EvaluationResult, console: Console) -> None:
         f"checkpoint sha256 {result.checkpoint_sha256 or 'none, as it was no file of ours'}",
         f"protocol digest {result.protocol_digest} · seed {result.seed}",
         f"{versions} · {', '.join(devices)} · {seconds:.1f} s of measuring",
-        f"sandbox {' / '.join(sandboxes)}",
+        f"sandbox {' / '.join(sandboxes) or 'none'}",
     ):
         console.print(line, highlight=False, soft_wrap=True)
     for finding in result.findings:
