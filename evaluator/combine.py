@@ -157,6 +157,19 @@ def robust_losses(loss: Array, wrong_class_confidence: Array, selection: Selecti
     return np.take_along_axis(loss, chosen.argmax(1)[:, None], 1)[:, 0]
 
 
+def robust_loss_by_example(protocol: EvaluationProtocol, results: Sequence[ShardResult], split: Split) -> Array:
+    """Return the robust loss of each example of a split [n], from the shards of that stage in any order.
+
+    Raises:
+        InvalidResult: shards are missing or doubled.
+    """
+    outcomes, n = _Outcomes(results), protocol.count(StageName.ROBUST_LOSS, split)
+    restarts, confidence = (
+        outcomes.column(StageName.ROBUST_LOSS, split, name, n) for name in ("loss", "wrong_class_confidence")
+    )
+    return robust_losses(restarts, confidence, protocol.robust_loss.selection)
+
+
 class _Outcomes:
     """Per-example outcomes of a run as columns, each sure to cover its examples exactly once."""
 

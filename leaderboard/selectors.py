@@ -1,5 +1,6 @@
 """What the pages read; every function costs the same few queries however many entries there are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -79,6 +80,21 @@ def entry(slug: str) -> Entry | None:
         .prefetch_related("measurements")
         .first()
     )
+
+
+def compared(slugs: Sequence[str]) -> dict[str, Entry]:
+    """Return the published entries among `slugs` with their measurements, in that order."""
+    entries = Entry.objects.filter(submission__slug__in=slugs).select_related("submission")
+    found = {entry.submission.slug: entry for entry in entries.prefetch_related("measurements")}
+    return {slug: found[slug] for slug in slugs if slug in found}
+
+
+def recipe_of(submission: Submission) -> Recipe | None:
+    """Return the recipe that a reference entry was trained by, or None where it is not that any more."""
+    if not submission.is_reference:
+        return None
+    recipe = _recipe(submission.manifest["recipe"])
+    return recipe if recipe is not None and recipe.digest == submission.manifest["notes"].get("recipe_digest") else None
 
 
 def submission(slug: str) -> Submission | None:

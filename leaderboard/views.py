@@ -62,13 +62,13 @@ def analysis(request: HttpRequest) -> HttpResponse:
     """Show a study: the paper's figures and table from our own entries."""
     default = next(iter(STUDIES))
     name = request.GET.get("study", default)
-    messages = []
+    notes = []
     if name not in STUDIES:
-        messages.append(f"Showing {default} instead: no study is called {name!r}.")
+        notes.append(f"Showing {default} instead: no study is called {name!r}.")
         name = default
     base = reverse("analysis-file", args=[name, "-"]).removesuffix("-")
     context = report.contents(selectors.evidence(STUDIES[name]), base=base, linked=True)
-    return render(request, "leaderboard/analysis.html", context | {"studies": STUDIES, "messages": messages})
+    return render(request, "leaderboard/analysis.html", context | {"studies": STUDIES, "notes": notes})
 
 
 @access(Rule.PUBLIC)

@@ -3,7 +3,7 @@
 import json
 import shlex
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import groupby
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from trainers.recipe import FOLDER, Recipe
 
 _HEADER = ("row", "recipe", "title", "differences to the base", "note")
+_NOT_SETTINGS = {"name", "title", "note", "row"}
 
 
 @cache
@@ -26,10 +27,17 @@ def differences(recipe: Recipe) -> dict[str, str]:
     Laid over the base by `override`, they give a recipe of the same digest. A part of another kind is one difference.
     """
     base, own = (
-        one.model_dump(mode="json", exclude={"name", "title", "note", "row"}, exclude_unset=True)
+        one.model_dump(mode="json", exclude=_NOT_SETTINGS, exclude_unset=True)
         for one in (base_of(recipe.family), recipe)
     )
     return {path: json.dumps(value, ensure_ascii=False) for path, value in _differing(base, own)}
+
+
+def side_by_side(recipes: Sequence[Recipe]) -> dict[str, tuple[str, ...]]:
+    """Return the settings in which recipes differ from each other, by dotted path: each one's value as JSON, or ""."""
+    settings = [dict(_leaves(recipe.model_dump(mode="json", exclude=_NOT_SETTINGS))) for recipe in recipes]
+    rows = {path: tuple(one.get(path, "") for one in settings) for one in settings for path in one}
+    return {path: values for path, values in rows.items() if len(set(values)) > 1}
 
 
 def listing(recipes: Iterable[Recipe]) -> list[str]:
@@ -76,3 +84,11 @@ def _differing(base: Mapping[str, Any], own: Mapping[str, Any], place: str = "")
             yield from _differing(old, value, f"{place}{key}.")
         elif key not in base or old != value:
             yield f"{place}{key}", value
+
+
+def _leaves(settings: Mapping[str, Any], place: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{place}{key}.")
+        else:
+            yield f"{place}{key}", json.dumps(value, ensure_ascii=False)

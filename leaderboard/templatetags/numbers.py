@@ -43,6 +43,30 @@ def percent(fraction: float | None) -> str:
 
 
 @register.filter
+def points(fraction: float) -> str:
+    """Return a difference of fractions in percentage points, with its sign."""
+    return f"{100 * fraction:+.1f}".replace("-", "−")
+
+
+@register.filter
+def nats(difference: float) -> str:
+    """Return a difference of losses with its sign."""
+    return f"{difference:+.3f}".replace("-", "−")
+
+
+@register.filter
+def probability(p: float) -> str:
+    """Return a p-value as people write it."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+@register.filter
+def of(values: dict[str, str], key: str) -> str:
+    """Return what a dictionary holds under a key that a template has in a variable."""
+    return values[key]
+
+
+@register.filter
 def grouped(count: int) -> str:
     """Return a count with thin spaces between thousands."""
     return f"{count:,}".replace(",", "\u202f")

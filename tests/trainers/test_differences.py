@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trainers.differences import base_of, differences, listing, markdown
+from trainers.differences import base_of, differences, listing, markdown, side_by_side
 from trainers.recipe import Recipe, list_recipes, override
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "training.md"
@@ -18,6 +18,24 @@ def test_the_differences_laid_over_the_base_give_the_recipe(recipe: Recipe) -> N
     rebuilt = override(base_of(recipe.family), differences(recipe))
     assert (rebuilt.digest, rebuilt.checkpoint) == (recipe.digest, recipe.checkpoint)
     assert differences(base_of(recipe.family)) == {}
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+def test_side_by_side_a_recipe_and_its_base_differ_exactly_where_it_says_so(recipe: Recipe) -> None:
+    base = base_of(recipe.family)
+    rows = side_by_side([base, recipe])
+    assert side_by_side([recipe, recipe]) == {}
+    assert {path.split(".")[0] for path in rows} <= {path.split(".")[0] for path in differences(recipe)}
+    for path, value in differences(recipe).items():
+        if path in rows and not value.startswith("["):  # of lists it shows the defaults too
+            assert rows[path][1] == value
+
+
+def test_side_by_side_shows_what_only_one_of_them_has() -> None:
+    named = {recipe.name: recipe for recipe in RECIPES}
+    rows = side_by_side([named["digits/at"], named["digits/trades"], named["digits/at"]])
+    assert any(values[0] == values[2] != values[1] for values in rows.values())
+    assert all(len(set(values)) == 2 for values in rows.values())
 
 
 def test_the_list_goes_through_the_families_and_gives_the_rows_of_table_1_first() -> None:
