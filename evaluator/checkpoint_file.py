@@ -54,8 +54,8 @@ def open_checkpoint(path: Path, *, manifest: Manifest | None = None) -> Checkpoi
         manifest = carried
     if manifest is None:
         raise InvalidCheckpoint(
-            f"{path.name} does not say what network it is for; give --architecture, --options and --dataset, "
-            "or write the file with save_checkpoint"
+            f"{path.name} does not say what network it is for; name its architecture, options and "
+            "data set, or write the file with save_checkpoint"
         )
     with path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()

@@ -56,6 +56,13 @@ ACTIONS: dict[str, Action] = {
         lambda status: not status.is_private and status.state is not State.WITHDRAWN,
         services.hide,
     ),
+    "reveal": Action(
+        "Reveal authors",
+        "shows authors and paper to everybody who can see it",
+        "Authors and paper are shown.",
+        lambda status: status.is_anonymous and status.state is not State.WITHDRAWN,
+        services.reveal,
+    ),
     "withdraw": Action(
         "Withdraw",
         "takes it from the board for good and ends its measuring; its address says that it was withdrawn",

@@ -11,20 +11,12 @@ from ninja import NinjaAPI, Schema
 from ninja.errors import AuthenticationError
 from ninja.responses import NinjaJSONEncoder
 
-from evaluator.exceptions import (
-    ArtifactsUnavailable,
-    InvalidCheckpoint,
-    InvalidRequest,
-    MeasuringDied,
-    StoreUnavailable,
-)
 from evaluator.protocol import EvaluationProtocol, find_protocol
 from leaderboard import selectors
 from leaderboard.access import NotSignedIn, Rule, access
-from leaderboard.quotas import QuotaExceeded
 from leaderboard.submission_api import router
 from leaderboard.throttling import TooManyRequests, limited
-from leaderboard.uploads import Taken, TooLarge
+from leaderboard.uploads import REFUSALS, sentence_of
 
 api = NinjaAPI(title="Robust leaderboard", version="1", docs_decorator=access(Rule.PUBLIC))
 api.add_router("/submissions", router)
@@ -93,19 +85,12 @@ def board(request: HttpRequest, protocol: str, sort: str = "rank") -> BoardOut:
 
 
 STATUS_OF_ERRORS: dict[type[Exception], int] = {
-    InvalidRequest: 400,
-    InvalidCheckpoint: 400,
+    **REFUSALS,
     AuthenticationError: 401,
     NotSignedIn: 401,
     PermissionDenied: 403,
     Http404: 404,
-    Taken: 409,
-    TooLarge: 413,
     TooManyRequests: 429,
-    QuotaExceeded: 429,
-    ArtifactsUnavailable: 503,
-    StoreUnavailable: 503,
-    MeasuringDied: 503,
 }
 """How each refusal is answered; what was refused, and what would be right, is the error's own sentence."""
 
@@ -113,7 +98,7 @@ STATUS_OF_ERRORS: dict[type[Exception], int] = {
 def refuse(request: HttpRequest, error: Exception) -> HttpResponse:
     """Answer with the sentence of an error, and when it is worth trying again."""
     status = STATUS_OF_ERRORS[next(kind for kind in type(error).__mro__ if kind in STATUS_OF_ERRORS)]
-    sentence = _SENTENCES.get(type(error)) or str(error)
+    sentence = _SENTENCES.get(type(error)) or sentence_of(error)
     answer = api.create_response(request, {"detail": sentence}, status=status)
     seconds = getattr(error, "seconds", None)
     if seconds is not None:
@@ -128,7 +113,6 @@ _SENTENCES: dict[type[Exception], str] = {
     AuthenticationError: _NOBODY,
     NotSignedIn: _NOBODY,
     Http404: "there is nothing here, or nothing that is yours to see",
-    MeasuringDied: "this file could not be converted here; run manage.py pack on it and send what that writes",
 }
 """What is said instead of errors' own sentences, which say nothing or too much."""
 

@@ -30,7 +30,8 @@ FRONT = ("robust_error_test", "clean_error_test", "flatness_test")
 """By which numbers the Pareto front is drawn; an entry without one of them stands outside."""
 
 _OF_SUBMISSION = (
-    "slug", "title", "is_reference", "stored_numbers", "published_at", "updated_at", "checkpoint_sha256", "manifest"
+    "slug", "title", "is_reference", "stored_numbers", "published_at", "updated_at", "checkpoint_sha256", "manifest",
+    "extra_data",
 )  # fmt: skip
 _COLUMNS = {
     (metric.key, split or ""): (split, column(metric.key, split))
@@ -163,7 +164,7 @@ def _entry(entry: Any, numbers: dict[str, Number]) -> _Entry:
     slug, manifest = entry.submission__slug, entry.submission__manifest
     architecture, recipe = manifest["architecture"], manifest["recipe"]
     is_reference = entry.submission__is_reference
-    extra_data = _extra_data(recipe if is_reference else None)
+    extra_data = _extra_data(recipe) if is_reference else entry.submission__extra_data
     verdicts = {finding["verdict"] for finding in entry.findings}
     flags = [finding["sentence"] for finding in entry.findings if finding["verdict"] != Verdict.PASS]
     flags += [warning for stage in entry.stages for warning in stage["warnings"]]

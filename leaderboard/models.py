@@ -29,6 +29,17 @@ class State(models.TextChoices):
         return self not in (State.SUBMITTED, State.QUEUED, State.RUNNING)
 
 
+class ExtraData(models.TextChoices):
+    """What a network was trained on beside the training images of its data set."""
+
+    NOT_STATED = "not stated"
+    NONE = "none"
+    UNLABELED = "unlabeled images"
+    GENERATED = "generated images"
+    LABELED = "labeled images"
+    PRETRAINED = "pretrained weights"
+
+
 class Submission(models.Model):
     """One checkpoint under one protocol, as a person sent it."""
 
@@ -49,6 +60,13 @@ class Submission(models.Model):
     state = models.CharField(max_length=16, choices=State, default=State.SUBMITTED)
     is_private = models.BooleanField(default=False)
     """Its owner and staff alone know of it; it has no entry, wherever its run stands."""
+    authors = models.CharField(max_length=300, blank=True)
+    paper = models.URLField(max_length=300, blank=True)
+    venue = models.CharField(max_length=100, blank=True)
+    extra_data = models.CharField(max_length=20, choices=ExtraData, default=ExtraData.NOT_STATED)
+    is_anonymous = models.BooleanField(default=False)
+    """Its owner and staff alone see authors and paper."""
+    consented_at = models.DateTimeField(null=True, blank=True)
     failure = models.TextField(blank=True)
     fault = models.CharField(max_length=16, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)

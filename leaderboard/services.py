@@ -41,6 +41,7 @@ from evaluator.store import (
 from evaluator.trust.judgement import judge_claim
 from evaluator.types import Split
 from leaderboard import dispatch, quotas, throttling
+from leaderboard.details import Details
 from leaderboard.models import Entry, Measurement, ReportedResult, State, Submission
 
 _PENDING = tuple(state for state in State if not state.ended)
@@ -82,6 +83,7 @@ def submit(
     is_reference: bool = False,
     is_private: bool = False,
     idempotency_key: str = "",
+    details: Details | None = None,
 ) -> Submission:
     """Take in a checkpoint file and queue its evaluation; the same file under the same protocol is taken in once.
 
@@ -117,6 +119,7 @@ def submit(
                 is_reference=is_reference,
                 is_private=is_private,
                 idempotency_key=idempotency_key,
+                **asdict(details or Details()),
                 size_bytes=size,
                 checkpoint_sha256=sha256,
                 manifest=json.loads(checkpoint.manifest.to_json()),
@@ -305,6 +308,14 @@ def publish(submission: Submission) -> bool:
         publish_run(submission.run_id)
     submission.refresh_from_db()
     return shown
+
+
+def reveal(submission: Submission) -> bool:
+    """Let everybody read the authors of an anonymous submission; False where they could, or where it is withdrawn."""
+    anonymous = Submission.objects.filter(pk=submission.pk, is_anonymous=True).exclude(state=State.WITHDRAWN)
+    revealed = bool(anonymous.update(is_anonymous=False, updated_at=timezone.now()))
+    submission.refresh_from_db()
+    return revealed
 
 
 def withdraw(submission: Submission) -> bool:

@@ -10,13 +10,20 @@ from django.contrib.auth.models import User
 from django.core.files.uploadhandler import FileUploadHandler, SkipFile
 from django.http import HttpRequest, UnreadablePostError
 
-from evaluator.exceptions import ArtifactsUnavailable, InvalidRequest
+from evaluator.exceptions import (
+    ArtifactsUnavailable,
+    InvalidCheckpoint,
+    InvalidRequest,
+    MeasuringDied,
+    StoreUnavailable,
+)
 from evaluator.intake import receive
 from evaluator.manifest import Manifest
 from evaluator.protocol import EvaluationProtocol
 from evaluator.scratch import scratch_folder
 from leaderboard import quotas, services
 from leaderboard.access import owns
+from leaderboard.details import Details
 from leaderboard.models import Submission
 
 _CHUNK_BYTES = 1 << 20
@@ -29,7 +36,27 @@ class TooLarge(InvalidRequest):
 
 
 class Taken(InvalidRequest):
-    """The same file under the same protocol is somebody else's, or a key stands for another submission."""
+    """The same file under the same protocol is somebody else's, or a key stands for another submission.
+
+    `submission` is the other one, where everybody may know of it.
+    """
+
+    def __init__(self, sentence: str, submission: Submission | None = None) -> None:
+        super().__init__(sentence)
+        self.submission = None if submission is None or submission.is_private else submission
+
+
+REFUSALS: dict[type[Exception], int] = {
+    InvalidRequest: 400,
+    InvalidCheckpoint: 400,
+    Taken: 409,
+    TooLarge: 413,
+    quotas.QuotaExceeded: 429,
+    ArtifactsUnavailable: 503,
+    StoreUnavailable: 503,
+    MeasuringDied: 503,
+}
+"""Why an upload may be refused, and the HTTP status that says so."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +71,7 @@ class Wish:
     is_private: bool = False
     key: str = ""
     manifest: Manifest | None = None
+    details: Details | None = None
 
 
 class NoFiles(FileUploadHandler):
@@ -77,26 +105,51 @@ def hand_in(request: HttpRequest, owner: User, wish: Wish) -> tuple[Submission, 
     with scratch_folder() as folder:
         path = folder / _NAME
         _receive(request, announced, path)
-        checkpoint = receive(path, folder, manifest=wish.manifest)
-        known = Submission.objects.filter(
-            checkpoint_sha256=checkpoint.sha256, protocol_digest=wish.protocol.digest
-        ).first()
-        earlier = _sent_before(owner, wish)
-        if earlier is not None and earlier != known:
-            raise Taken(f"the Idempotency-Key {wish.key!r} stands for another file or protocol; send a new key")
-        if known is not None and not owns(owner, known):
-            raise Taken(f"somebody handed in the same file under {wish.protocol.label} before; it is measured once")
-        if earlier is not None:
-            return earlier, False
-        submission = services.submit(
-            checkpoint.path,
-            title=wish.title,
-            protocol=wish.protocol,
-            owner=owner,
-            is_private=wish.is_private,
-            idempotency_key=wish.key,
-        )
-        return submission, known is None
+        return submit_file(path, owner, wish)
+
+
+def submit_file(path: Path, owner: User, wish: Wish) -> tuple[Submission, bool]:
+    """Submit a file that lies in a scratch folder of its own, as `hand_in` does the body of a request."""
+    checkpoint = receive(path, path.parent, manifest=wish.manifest)
+    known = Submission.objects.filter(checkpoint_sha256=checkpoint.sha256, protocol_digest=wish.protocol.digest).first()
+    earlier = _sent_before(owner, wish)
+    if earlier is not None and earlier != known:
+        raise Taken(f"the Idempotency-Key {wish.key!r} stands for another file or protocol; send a new key")
+    _refuse_others(owner, known, wish)
+    if earlier is not None:
+        return earlier, False
+    submission = services.submit(
+        checkpoint.path,
+        title=wish.title,
+        protocol=wish.protocol,
+        owner=owner,
+        is_private=wish.is_private,
+        idempotency_key=wish.key,
+        details=wish.details,
+    )
+    _refuse_others(owner, submission, wish)  # somebody may have handed the same in at the same instant
+    return submission, known is None
+
+
+def sentence_of(error: Exception) -> str:
+    """Return in words why an upload was refused; not those of a process that says too much."""
+    if isinstance(error, MeasuringDied):
+        return "this file could not be converted here; run manage.py pack on it and send what that writes"
+    return str(error)
+
+
+@contextmanager
+def kept() -> Iterator[None]:
+    """Turn the errors of a disk, above all of a full one, into a refusal."""
+    try:
+        yield
+    except OSError as error:
+        raise ArtifactsUnavailable(f"the file cannot be kept here ({error.strerror}); try again later") from error
+
+
+def _refuse_others(owner: User, known: Submission | None, wish: Wish) -> None:
+    if known is not None and not owns(owner, known):
+        raise Taken(f"somebody handed in the same file under {wish.protocol.label} before; it is measured once", known)
 
 
 def _sent_before(owner: User, wish: Wish) -> Submission | None:
@@ -115,7 +168,7 @@ def _announced(request: HttpRequest) -> int:
 def _receive(request: HttpRequest, announced: int, path: Path) -> None:
     """Write the body of a request, never more than it announced, to `path`."""
     size = 0
-    with _kept(), path.open("xb") as file:
+    with kept(), path.open("xb") as file:
         while size < announced and (chunk := _read(request, min(_CHUNK_BYTES, announced - size))):
             size += len(chunk)
             file.write(chunk)
@@ -128,11 +181,3 @@ def _read(request: HttpRequest, size: int) -> bytes:
         return request.read(size)
     except UnreadablePostError:
         return b""
-
-
-@contextmanager
-def _kept() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ArtifactsUnavailable(f"the file cannot be kept here ({error.strerror}); try again later") from error

@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from leaderboard import board, compare, sharing, views, watch_views
+from leaderboard import board, compare, sharing, submit_views, views, watch_views
 from leaderboard.api import api
 
 handler429 = "leaderboard.throttling.too_many"  # allauth's limits answer by it
@@ -22,6 +22,7 @@ urlpatterns = [
     path("compare.csv", compare.compare_csv, name="compare-csv"),
     path("compare.json", compare.compare_json, name="compare-json"),
     path("figures/comparison.<str:kind>", compare.compare_figure, name="compare-figure"),
+    path("submit/", submit_views.submit, name="submit"),
     path("submissions/<uuid:run_id>/", watch_views.submission, name="submission"),
     path("submissions/<uuid:run_id>/live", watch_views.submission_live, name="submission-live"),
     path("submissions/<uuid:run_id>/<slug:action>", watch_views.act, name="submission-act"),

@@ -16,6 +16,7 @@ from evaluator.types import Split
 from leaderboard import report, selectors, sharing
 from leaderboard.access import Rule, access
 from leaderboard.analysis import STUDIES
+from leaderboard.details import details_of
 from leaderboard.filters import HEADLINE
 
 _CONTENT_TYPES = {
@@ -34,7 +35,12 @@ def entry(request: HttpRequest, slug: str) -> HttpResponse:
     submission = found.submission if found else selectors.submission(slug)
     if submission is None:
         raise Http404
-    context: dict[str, Any] = {"submission": submission, "entry": found, "fields": _flat(submission.protocol)}
+    context: dict[str, Any] = {
+        "submission": submission,
+        "details": details_of(submission, request.user),
+        "entry": found,
+        "fields": _flat(submission.protocol),
+    }
     if found:
         numbers = selectors.numbers(found)
         outcomes = {s["split"]: s["outcomes"] for s in found.stages if s["stage"] == StageName.AUTOATTACK}

@@ -81,6 +81,7 @@ class SubmissionStatus:
     state: State
     ended: bool
     is_private: bool
+    is_anonymous: bool
     milestones: tuple[Milestone, ...]
     examples: int
     examples_done: int
@@ -126,6 +127,7 @@ def status_of(submission: Submission, *, insider: bool = False) -> SubmissionSta
         state=state,
         ended=state.ended,
         is_private=submission.is_private,
+        is_anonymous=submission.is_anonymous,
         milestones=tuple(_milestones(submission, run, state)),
         examples=sum(stage.examples for stage in record.stages),
         examples_done=sum(stage.examples_done for stage in record.stages),

@@ -141,7 +141,7 @@ def test_a_network_other_than_the_manifest_says_is_not_even_saved(tmp_path):
 def test_a_file_without_a_manifest_needs_one_given(saved, tmp_path):
     bare = tmp_path / "bare.safetensors"
     save_file(load_file(saved), bare)
-    with pytest.raises(InvalidCheckpoint, match="give --architecture, --options and --dataset"):
+    with pytest.raises(InvalidCheckpoint, match="name its architecture, options and data set"):
         open_checkpoint(bare)
     load_model(open_checkpoint(bare, manifest=MANIFEST))
 

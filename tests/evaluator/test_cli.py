@@ -122,7 +122,7 @@ def reshape(tensors):
         (lambda tmp: [str(TINY), "--device", "abacus"], "no device is called 'abacus'"),
         (lambda tmp: [str(TINY), "--device", "cuda:99"], "cuda:99 was asked for, but torch sees"),
         (lambda tmp: [str(truncated(tmp))], "bytes"),
-        (lambda tmp: [str(bare(tmp))], "give --architecture"),
+        (lambda tmp: [str(bare(tmp))], "name its architecture"),
         (lambda tmp: [str(bare(tmp)), "--architecture", "nope"], "nope"),
         (lambda tmp: [str(bare(tmp)), "--architecture", "digits-cnn", "--options", "{"], "--options is no JSON"),
     ],
