@@ -60,7 +60,7 @@ class Command(BaseCommand):
 
     def _evaluate(self, console: Console, submissions: list[Submission], processes: int) -> None:
         log = demo.FOLDER / "workers.log"
-        with bars(console, "shards", width=32) as progress, references.running_workers(processes, log) as workers:
+        with bars(console, "examples", width=32) as progress, references.running_workers(processes, log) as workers:
             references.watch(submissions, workers, log, Each(progress, "evaluate"))
 
     def _show(self, console: Console, folder: Path) -> None:

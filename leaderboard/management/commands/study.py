@@ -67,6 +67,6 @@ class Command(BaseCommand):
         submissions = plan.submit(trained)
         if references.unfinished(submissions):
             log = folder / "workers.log"
-            with bars(console, "shards", width=12) as progress, references.running_workers(processes, log) as workers:
+            with bars(console, "examples", width=12) as progress, references.running_workers(processes, log) as workers:
                 references.watch(submissions, workers, log, Total(progress, "evaluating"))
         return submissions
