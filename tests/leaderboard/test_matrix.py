@@ -64,6 +64,7 @@ def site(django_db_setup: None, django_db_blocker, tmp_path_factory: pytest.Temp
     ):
         patch.setenv("RUN_STORE_URL", f"sqlite:///{folder / 'runs.sqlite3'}")
         patch.setenv("ARTIFACTS_URL", str(folder / "artifacts"))
+        patch.setenv("AUDIT_SHARE", "0")  # what is made up is not made up twice alike
         patch.setattr(worker, "nudge", lambda run_id: None)
         patch.setitem(connection.settings_dict, "PASSWORD", SECRETS["database"])
         with transaction.atomic():
