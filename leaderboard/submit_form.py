@@ -55,11 +55,13 @@ class SubmitForm(forms.Form):
         help_text="needed for state dicts, and for safetensors that manage.py pack has not written",
     )
     authors = _text("authors", required=False, help_text="for example: A. Lovelace, C. Babbage")
-    paper = forms.URLField(
+    paper = forms.CharField(
         max_length=300,
         required=False,
-        assume_scheme="https",
-        validators=[URLValidator(["http", "https"])],
+        widget=forms.URLInput,
+        validators=[
+            URLValidator(["http", "https"], message="give a whole address that begins with https:// or http://")
+        ],
         help_text="the address of a paper, or of code",
     )
     venue = _text("venue", required=False, help_text="where it was published, for example: ICCV 2021")

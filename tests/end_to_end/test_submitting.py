@@ -66,7 +66,7 @@ def test_a_file_is_dropped_refused_at_a_field_and_followed_and_sent_again_withou
     fill(page, "Dropped")
     page.get_by_label("Paper").fill("https://example")  # enough for a browser, and not for us
     page.get_by_role("button", name="Hand in").click()
-    expect(page.get_by_role("alert")).to_contain_text("valid URL")
+    expect(page.get_by_role("alert")).to_contain_text("begins with https")
     expect(page.get_by_label("Paper")).to_be_focused()
     expect(page.locator("[data-chosen]")).to_contain_text("mine.safetensors, ")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
