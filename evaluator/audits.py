@@ -144,7 +144,7 @@ def finding(pieces: Sequence[Sequence[Measured]]) -> Finding:
         seen=largest,
         threshold=0.0 if exact else LOSS_TOLERANCE,
         verdict=Verdict.PASS,
-        sentence=f"{_count(len(pieces), 'shard')} drawn at random gave the same outcomes when {examples} of their "
+        sentence=f"{_count(len(pieces), 'shard')} drawn at random gave the same outcomes when {examples} of the "
         f"examples were measured again by {_count(auditors, 'worker')}"
         + (f", {_count(alone, 'shard')} by the worker that had reported, in a fresh process" if alone else "")
         + f"; the largest mean difference is {largest:.2g}",

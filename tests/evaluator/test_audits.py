@@ -148,7 +148,7 @@ def test_the_finding_says_how_much_was_measured_again_by_whom_and_how_far_it_was
     found = finding([(mine, Measured("a:1", TRUE)), (mine, others)])
     assert found.verdict is Verdict.PASS
     assert 0 < found.seen < found.threshold
-    assert found.sentence.startswith("2 shards drawn at random gave the same outcomes when 32 of their examples")
+    assert found.sentence.startswith("2 shards drawn at random gave the same outcomes when 32 of the examples")
     assert "by 2 workers, 1 shard by the worker that had reported, in a fresh process" in found.sentence
     exact = finding([(mine, Measured("a:2", TRUE))])
     assert (exact.seen, exact.threshold) == (0.0, 0.0)
