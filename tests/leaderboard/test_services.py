@@ -63,7 +63,7 @@ def test_the_same_file_under_the_same_protocol_is_one_submission(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(b"not a checkpoint", "header"), (b"PK\x03\x04 a zip", "looks like a PyTorch or pickle file")],
+    [(b"not a checkpoint", "no weights"), (b"PK\x03\x04 a zip", "begins as a zip and does not end as one")],
 )
 def test_nothing_is_stored_of_a_refused_file(tmp_path: Path, content: bytes, sentence: str) -> None:
     path = tmp_path / "refused.safetensors"
