@@ -48,13 +48,15 @@ def _fold(traced: fx.GraphModule) -> nn.Module:
 
 
 def _answers(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Return logits and the gradient of a combination of them."""
+    """Return logits, computed without gradients as most are, and the gradient of a combination of them."""
+    with torch.no_grad():
+        found = model(images)
     images = images.clone().requires_grad_()
     with torch.enable_grad():
         logits = model(images)
         weights = torch.linspace(-1, 1, logits.shape[1], device=logits.device)
         (gradient,) = torch.autograd.grad((logits * weights).sum(), images)
-    return logits.detach(), gradient
+    return found, gradient
 
 
 @contextmanager
