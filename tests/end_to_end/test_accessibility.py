@@ -67,6 +67,7 @@ def somebody(tmp_path: Path) -> Client:
     Submission.objects.filter(pk=waiting.pk).update(owner=user, is_private=True)
     owner = Client()
     owner.force_login(user)
+    owner.post("/account/reauthenticate/", {"password": "a long enough one"})  # for the pages of tokens and factors
     return owner
 
 
