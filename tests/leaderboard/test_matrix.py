@@ -96,7 +96,7 @@ def _asked(folder: Path, patch: pytest.MonkeyPatch) -> Site:
             named = re.search(r"run_id|slug:slug", address)
             for which in submissions if named else ("",):
                 about = submissions[which] if which else None
-                path = _filled(address.partition(" ")[2], pk, about and (about.run_id, about.slug))
+                path = filled(address.partition(" ")[2], pk, about and (about.run_id, about.slug))
                 found = _in_every_role(address, path, which, people, bearers)
                 if any(answer.status == 405 for answer in found):
                     found = _in_every_role(f"POST {address.partition(' ')[2]}", path, which, people, bearers)
@@ -118,7 +118,7 @@ def _in_every_role(
     return answers
 
 
-def _filled(route: str, pk: str, about: tuple[UUID, str] | None) -> str:
+def filled(route: str, pk: str, about: tuple[UUID, str] | None) -> str:
     values = SAMPLES | {"pk": pk} | ({"run_id": str(about[0]), "slug": about[1]} if about else {})
     return re.sub(r"[<{](?:\w+:)?(\w+)[>}]", lambda found: values[found[1]], route)
 
