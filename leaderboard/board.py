@@ -115,7 +115,7 @@ def board_csv(request: HttpRequest) -> HttpResponse:
     for row in answer.rows:
         standing = (row.standing.rank, row.standing.tied_with) if row.standing else ("", "")
         cells = [
-            *standing, _as_text(row.title), *(getattr(row, name) for name in about[3:]), row.seconds,
+            *standing, as_text(row.title), *(getattr(row, name) for name in about[3:]), row.seconds,
             row.published_at.isoformat(), row.on_front, len(row.flags),
         ]  # fmt: skip
         for key in metrics:
@@ -203,7 +203,7 @@ def _ends(number: Number) -> dict[str, float]:
     return {end: getattr(number, end) for end in _ENDS}
 
 
-def _as_text(title: str) -> str:
+def as_text(title: str) -> str:
     """Return a title that no spreadsheet takes for a formula."""
     return f"'{title}" if title.startswith(("=", "+", "-", "@")) else title
 
