@@ -49,6 +49,7 @@ def copy(django_db_setup: None, django_db_blocker, tmp_path_factory: pytest.Temp
         patch.setattr(charts, "render_png", lambda spec: b"PNG")  # of a study; the board's is drawn
         patch.setenv("RUN_STORE_URL", f"sqlite:///{folder / 'runs.sqlite3'}")
         patch.setenv("ARTIFACTS_URL", str(folder / "artifacts"))
+        patch.setenv("AUDIT_SHARE", "0")  # what is made up is not made up twice alike
         with transaction.atomic():
             public = [
                 factory.trained(folder, "digits/at", quality=0.9),
