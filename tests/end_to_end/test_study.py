@@ -74,6 +74,7 @@ def test_a_study_killed_while_it_evaluates_goes_on_and_ends_with_its_report(
         trainings=5,  # two variants with two seeds each, and one swept setting
         folder=tmp_path, variables=variables,
     )  # fmt: skip  # the command, then what is expected of it
+    assert " failed " not in printed, printed
     report = tmp_path / "study/digits/report"
     numbers = json.loads((report / "numbers.json").read_text())
     assert numbers["variants"] == {

@@ -23,9 +23,9 @@ class Draws:
     def chunks(self, left: Tensor) -> list[tuple[int, slice]]:
         """Return each chunk that has examples in `left`, [m] ascending, and the rows of these."""
         numbers, counts = torch.unique_consecutive(left.cpu() // self._chunk_size, return_counts=True)
-        stops = counts.cumsum(0).tolist()
-        starts = [0, *stops[:-1]]
-        return [(int(n), slice(*rows)) for n, *rows in zip(numbers.tolist(), starts, stops, strict=True)]
+        stops = counts.cumsum(0)
+        columns = (numbers.tolist(), (stops - counts).tolist(), stops.tolist())
+        return [(number, slice(*rows)) for number, *rows in zip(*columns, strict=True)]
 
     def of_chunk(self, chunk: int, shape: Sequence[int], sampler: Sampler = torch.rand) -> Tensor:
         """Return the chunk's next numbers."""

@@ -4,14 +4,14 @@ import pytest
 import torch
 from pyautoattack.fab_projections import projection_l2, projection_linf
 
-from evaluator.attacks.autoattack import first_broken_by
+from evaluator.attacks.autoattack import Implementation, first_broken_by
 from evaluator.attacks.autoattack.draws import Draws
 from evaluator.attacks.autoattack.passes import Passes
 from evaluator.attacks.autoattack.projections import length, to_hyperplane
 from evaluator.exceptions import InvalidRequest
 from evaluator.protocol import AutoAttackSettings
 from evaluator.types import Norm, ThreatModel
-from tests.evaluator.attacks.parity import CASES, SQUARES, attacked, by_reference
+from tests.evaluator.attacks.parity import CASES, SQUARES, attacked, by_reference, shortened
 
 COARSE = 1e-5
 
@@ -33,6 +33,22 @@ def test_neither_the_batch_nor_what_else_is_in_it_changes_an_outcome(case):
     together, _, _ = attacked(case, batch_size=7)
     assert together == attacked(case)[0]
     assert together == by_reference(case)[0]
+
+
+@pytest.mark.parametrize("wrong", [12, 5], ids=["all", "a whole chunk"])
+def test_examples_that_are_wrong_before_any_attack_leave_nothing_to_attack(wrong):
+    model, images, labels = CASES[1].load()
+    labels = labels.clone()
+    labels[:wrong] = (model(images).argmax(1)[:wrong] + 1) % 10
+    arguments = {"threat_model": CASES[1].threat_model, "settings": AutoAttackSettings(5)}
+    with shortened():
+        ours, reference = (
+            first_broken_by(model, images, labels, implementation=implementation, **arguments)
+            for implementation in Implementation
+        )
+    assert ours[0] == reference[0]
+    assert set(ours[1]) == set(reference[1])
+    assert ours[0][:wrong] == ["clean"] * len(images[:wrong])
 
 
 def test_a_tick_ends_an_attack_between_two_batches():
