@@ -5,6 +5,7 @@ Weights are found by the names of the network they are for: under whatever keys 
 """
 
 import difflib
+import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -110,10 +111,10 @@ def _read(path: Path) -> Any:
     except OSError as error:
         raise InvalidCheckpoint(f"{path} cannot be read ({error.strerror}); name a checkpoint file") from error
     except Exception as error:  # torch's readers raise whatever the bytes lead them to
-        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line), str(error).partition("\n")[0])
+        code = re.search(r"GLOBAL (\S{1,200})", str(error))
+        seen = f"holds {code[1]}, not tensors alone" if code else "is neither safetensors nor what torch.save writes"
         raise InvalidCheckpoint(
-            f"{path.name} cannot be read as tensors alone ({reason.strip()[:200]}); in the code that trained it, save "
-            "torch.save(model.state_dict(), path)"
+            f"{path.name} {seen}; in the code that trained it, save torch.save(model.state_dict(), path)"
         ) from error
 
 
