@@ -141,7 +141,7 @@ def test_what_does_not_fit_is_said_with_the_nearest_name_and_nothing_is_written(
 @pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04", b"\x80\x02", bytes(8) + b"{"])
 def test_a_file_that_torch_cannot_read_is_refused_in_a_sentence(tmp_path, content):
     (tmp_path / "trained.pt").write_bytes(content)
-    with pytest.raises(InvalidCheckpoint, match="neither safetensors nor what torch.save writes"):
+    with pytest.raises(InvalidCheckpoint, match="is neither safetensors nor what"):
         pack(tmp_path / "trained.pt", MANIFEST, tmp_path / "packed.safetensors")
 
 
