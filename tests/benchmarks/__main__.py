@@ -73,10 +73,10 @@ def bars(points: int) -> list[Bar]:
         ),
         Bar("training_vs_plain_loop", 1.0, training.by_recipe, training.by_plain_loop,
             lambda a, b: bool(torch.allclose(torch.tensor(a), torch.tensor(b), rtol=0.01))),
-        Bar("queue_overhead", 0.95, lambda: scaling.by_workers(1, 10 * points),
-            lambda: scaling.by_evaluate(10 * points), lambda a, b: a == b),
-        Bar("two_workers_vs_one", 1.8, lambda: scaling.by_workers(2, 10 * points),
-            lambda: scaling.by_workers(1, 10 * points), lambda a, b: a == b),
+        Bar("queue_overhead", 0.95, lambda: scaling.by_workers(1, 10 * points, 25),
+            lambda: scaling.by_evaluate(10 * points, 25), lambda a, b: a == b),
+        Bar("two_workers_vs_one", 1.8, lambda: scaling.by_workers(2, 10 * points, 75),
+            lambda: scaling.by_workers(1, 10 * points, 75), lambda a, b: a == b),
     ]  # fmt: skip
 
 

@@ -32,30 +32,34 @@ EMPTY = replace(
 """Some hundreds of shards of 4 examples, as nothing says that larger ones would do."""
 
 
-def attacked(points: int) -> EvaluationProtocol:
-    """Return a protocol of PGD alone on so many test digits: with 1000 of them, a minute on one core."""
+def attacked(points: int, restarts: int) -> EvaluationProtocol:
+    """Return a protocol of PGD alone on so many test digits: with 1000 of them, a second and more a restart."""
     count = Examples(test=points, train=0)
     return replace(
         DIGITS_LINF, name="pgd", clean_examples=count, robust_loss_examples=count,
-        robust_loss=replace(DIGITS_LINF.robust_loss, restarts=25),
+        robust_loss=replace(DIGITS_LINF.robust_loss, restarts=restarts),
         autoattack_examples=NONE, flatness_examples=NONE, rankable=False,
     )  # fmt: skip
 
 
-def by_evaluate(points: int) -> str:
+def by_evaluate(points: int, restarts: int) -> str:
     """Measure by `evaluate`, without store or queue, from the start of a process to its result."""
-    command = [sys.executable, "-c", f"from tests.benchmarks import scaling; print(scaling.in_memory({points}))"]
+    command = [
+        sys.executable,
+        "-c",
+        f"from tests.benchmarks import scaling; print(scaling.in_memory({points}, {restarts}))",
+    ]
     return subprocess.run(
         command, cwd=ROOT, env=os.environ | ONE_THREAD, check=True, capture_output=True, text=True
     ).stdout.strip()
 
 
-def in_memory(points: int) -> tuple[Measurement, ...]:
+def in_memory(points: int, restarts: int) -> tuple[Measurement, ...]:
     """Measure in this process, without store or queue."""
-    return evaluate(load_for_measuring(open_checkpoint(CHECKPOINT)), attacked(points)).measurements
+    return evaluate(load_for_measuring(open_checkpoint(CHECKPOINT)), attacked(points, restarts)).measurements
 
 
-def by_workers(count: int, points: int) -> str:
+def by_workers(count: int, points: int, restarts: int) -> str:
     """Measure the same by `count` worker processes on a store of their own, from their start to the result."""
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -67,7 +71,7 @@ def by_workers(count: int, points: int) -> str:
         }
         store, run_id = RunStore(variables["RUN_STORE_URL"]), uuid4()
         store.create_tables()
-        store.create_run(run_id, attacked(points), Artifacts(variables["ARTIFACTS_URL"]).put(CHECKPOINT))
+        store.create_run(run_id, attacked(points, restarts), Artifacts(variables["ARTIFACTS_URL"]).put(CHECKPOINT))
         command = [sys.executable, "-m", "evaluator.worker"]
         workers = [
             subprocess.Popen(command, cwd=ROOT, env=os.environ | variables | ONE_THREAD, stderr=subprocess.DEVNULL)
