@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import Celery
+from celery.signals import worker_init
 from kombu.exceptions import OperationalError
 from kombu.transport import sqlalchemy as sql
 
@@ -24,6 +25,10 @@ SITE_QUEUE = "site"
 
 WAKE_UPS = 8
 """How many messages wait at most: each idle worker takes one (and may hold a second), a busy one none."""
+
+_START_SECONDS = 120.0
+"""How long a child of a pool may take to start. Celery's 4 seconds are too few on a busy machine, where it would kill
+and start child after child for as long as the machine is busy with just that."""
 
 _EMBEDDED = "sqla+"
 _LOCK_SECONDS = 20
@@ -63,6 +68,14 @@ class Transport(sql.Transport):
 
     Channel = Channel
     polling_interval = 0.1
+
+
+@worker_init.connect
+def _keep_to_itself(sender: Any, **_: object) -> None:
+    """Let a worker hear messages only, and not other workers: it needs none, and after a broker was away it may fail to
+    listen to them again (celery's "Error on restarting Gossip").
+    """
+    sender.options |= {"without_gossip": True, "without_mingle": True}
 
 
 def wake(app: Celery, task: str, *arguments: str) -> None:
@@ -105,6 +118,7 @@ def broker_settings(url: str) -> dict[str, Any]:
         },
         "worker_prefetch_multiplier": 1,
         "worker_hijack_root_logger": False,
+        "worker_proc_alive_timeout": _START_SECONDS,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_enable_remote_control": not embedded,  # it needs fanout, which a table has not
     }

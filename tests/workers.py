@@ -20,13 +20,14 @@ from evaluator.artifacts import Artifacts
 from evaluator.broker import EVALUATION_QUEUE, broker_settings, wake
 from evaluator.lifetime import end_with_parent
 from evaluator.protocol import EvaluationProtocol
-from evaluator.store import RunState, RunStore
+from evaluator.store import RunState, RunStore, ShardState
 from evaluator.store.rows import ShardRow
 from fixtures.make_tiny import TINY
 from tests.evaluator.test_lifetime import innermost
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_SECONDS = 300
+LAST_CHARACTERS = 1500
 
 
 class Worker(subprocess.Popen[bytes]):
@@ -134,9 +135,13 @@ class Place:
     def until(self, condition: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not condition():
-            logs = "\n".join(f"{path.stem}: {path.read_text()}" for path in self.folder.glob("*.log"))
-            assert time.monotonic() < deadline, logs
+            assert time.monotonic() < deadline, self.story()
             time.sleep(0.05)
+
+    def story(self) -> str:
+        """Return the ends of all logs and which processes there are, for a test that has waited in vain."""
+        ends = [f"{path.stem}:\n{path.read_text()[-LAST_CHARACTERS:]}" for path in self.folder.glob("*.log")]
+        return "\n".join([*ends, *map(_in_words, self.processes())])
 
 
 class Evaluation(Place):
@@ -170,6 +175,12 @@ class Evaluation(Place):
         """Return a run's shards as the store has them, in order."""
         with Session(self.store.engine) as session:
             return list(session.scalars(select(ShardRow).filter_by(run_id=run_id).order_by(ShardRow.position)))
+
+    def story(self) -> str:
+        with Session(self.store.engine) as session:
+            running = session.scalars(select(ShardRow).filter_by(state=ShardState.RUNNING))
+            shards = [f"{row.run_id} {row.position}: attempt {row.attempt} by {row.worker}" for row in running]
+        return "\n".join([super().story(), *shards])
 
     def done(self, run_id: UUID) -> int:
         return sum(stage.shards_done for stage in self.store.progress(run_id))
@@ -205,6 +216,12 @@ def _child(pid: int, words: str) -> int | None:
 
 def _process_ids() -> list[int]:
     return [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+
+
+def _in_words(pid: int) -> str:
+    command = _read(pid, "cmdline").replace("\0", " ")
+    state = _read(pid, "stat").rpartition(")")[2].split()[:2]
+    return f"process {pid} (state and parent {' '.join(state)}, in {_read(pid, 'wchan')}): {command}"
 
 
 def _environment(pid: int) -> list[str]:

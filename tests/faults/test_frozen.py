@@ -4,14 +4,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 from evaluator.store import ShardState
 from tests.faults.order import PROTOCOL, assert_all_in_order, end, reports, see_to_the_end
-from tests.workers import ROOT, Evaluation
+from tests.workers import ROOT, Evaluation, send
 
 REFUSAL = "no longer holds"
+CELERY_SECONDS = 4
+"""How long Celery waits for a process of its pool unless told otherwise."""
 
 
 @pytest.mark.slow
@@ -71,3 +74,22 @@ def test_a_process_that_freezes_in_a_transaction_keeps_nobody_from_its_shards_fo
         frozen.kill()
         frozen.wait()
     place.store.cancel(run_id)
+
+
+@pytest.mark.slow
+def test_a_process_of_the_pool_that_takes_long_to_start_is_waited_for(place: Evaluation):
+    run_id = place.create(PROTOCOL)
+    with place.worker("slow") as worker:
+        place.until(lambda: worker.claiming is not None)
+        first = worker.claiming
+        send(first, signal.SIGKILL)
+        place.until(lambda: worker.claiming not in (None, first))
+        starting = worker.claiming
+        send(starting, signal.SIGSTOP)
+        assert f"child process {starting} calling" not in place.log("slow")  # it is not up
+        time.sleep(CELERY_SECONDS + 1)
+        send(starting, signal.SIGCONT)
+        place.nudge(run_id)
+        place.until_complete(run_id)
+        assert worker.claiming == starting
+        end(worker)
