@@ -70,12 +70,14 @@ class Transport(sql.Transport):
     polling_interval = 0.1
 
 
-@worker_init.connect
 def _keep_to_itself(sender: Any, **_: object) -> None:
     """Let a worker hear messages only, and not other workers: it needs none, and after a broker was away it may fail to
     listen to them again (celery's "Error on restarting Gossip").
     """
     sender.options |= {"without_gossip": True, "without_mingle": True}
+
+
+worker_init.connect(_keep_to_itself)
 
 
 def wake(app: Celery, task: str, *arguments: str) -> None:
