@@ -21,6 +21,7 @@ class State(models.TextChoices):
     PUBLISHED = "published"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    SUSPENDED = "suspended"
     WITHDRAWN = "withdrawn"
 
     @property
@@ -72,7 +73,10 @@ class Submission(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
     published_at = models.DateTimeField(null=True, blank=True)
+    suspended_at = models.DateTimeField(null=True, blank=True)
     withdrawn_at = models.DateTimeField(null=True, blank=True)
+    staff_reason = models.TextField(blank=True)
+    """Why staff suspended or withdrew it, as everybody reads it."""
 
     class Meta:
         constraints = (
@@ -149,6 +153,58 @@ class ReportedResult(models.Model):
 
     def __str__(self) -> str:
         return f"{self.method}, reported in {self.source}"
+
+
+class StaffAct(models.Model):
+    """Something that staff did, and why; see `trail`. The database refuses to change a row, PostgreSQL to delete one."""
+
+    at = models.DateTimeField(auto_now_add=True)
+    actor = models.CharField(max_length=150)
+    """By name, so that it outlives the account."""
+    what = models.CharField(max_length=32)
+    submission = models.ForeignKey(Submission, null=True, on_delete=models.PROTECT, related_name="staff_acts")
+    run_id = models.UUIDField(null=True)
+    """The run that the submission had before the act."""
+    subject = models.CharField(max_length=250)
+    reason = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ("-pk",)
+
+    def __str__(self) -> str:
+        return f"{self.actor}: {self.what} {self.subject}"
+
+
+class Verdict(models.TextChoices):
+    """What staff made of an objection; readers see those that were accepted or rejected."""
+
+    OPEN = "open"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    DISMISSED = "dismissed"
+
+
+class Objection(models.Model):
+    """What somebody says against a published entry, and the answer; readers do not learn who it is."""
+
+    submission = models.ForeignKey(Submission, on_delete=models.CASCADE, related_name="objections")
+    objector = models.ForeignKey(settings.AUTH_USER_MODEL, null=True, on_delete=models.SET_NULL)
+    text = models.TextField()
+    verdict = models.CharField(max_length=16, choices=Verdict, default=Verdict.OPEN)
+    answer = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+    answered_at = models.DateTimeField(null=True)
+
+    class Meta:
+        constraints = (
+            models.UniqueConstraint(
+                fields=["submission", "objector"], condition=models.Q(verdict="open"), name="one_open_objection"
+            ),
+        )
+        ordering = ("pk",)
+
+    def __str__(self) -> str:
+        return f"{self.verdict} objection to {self.submission}"
 
 
 class Token(models.Model):

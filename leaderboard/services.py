@@ -137,15 +137,23 @@ def submit(
     return submission
 
 
-def run_again(submission: Submission) -> bool:
-    """Give a submission a new run if it was cancelled, or failed without its sender's fault; False where it was not."""
+def run_again(submission: Submission, *, finished: bool = False) -> bool:
+    """Give a submission a new run if it was cancelled, or failed without its sender's fault; False where it was not.
+
+    With `finished` also one that was measured; its entry is gone until the new numbers are there.
+    """
+    states = (State.FAILED, State.CANCELLED)
+    if finished:
+        states += (State.PUBLISHED, State.MEASURED, State.SUSPENDED)
     run = run_store().run(submission.run_id)
     if run is not None:
         _mirror(submission, run)
-    again = Submission.objects.filter(pk=submission.pk, state__in=(State.FAILED, State.CANCELLED))
+    again = Submission.objects.filter(pk=submission.pk, state__in=states)
     fresh = {"run_id": uuid4(), "state": State.SUBMITTED, "failure": "", "fault": "", "updated_at": timezone.now()}
-    if not again.exclude(fault=Fault.SUBMITTER).update(**fresh):
-        return False
+    with transaction.atomic():
+        if not again.exclude(fault=Fault.SUBMITTER).update(**fresh, suspended_at=None, staff_reason=""):
+            return False
+        Entry.objects.filter(submission=submission).delete()
     submission.refresh_from_db()
     _enqueue(submission)
     return True
@@ -183,7 +191,8 @@ def take_in() -> int:
 def publish_run(run_id: UUID) -> Entry | None:
     """Publish the numbers of a complete run; the same entry however often it is called.
 
-    None when nobody submitted the run, when it has no result yet, or when its submission is private or was withdrawn.
+    None when nobody submitted the run, when it has no result yet, or when its submission is private, suspended or
+    withdrawn.
     """
     store = run_store()
     result = store.reproduced(run_id)
@@ -191,7 +200,7 @@ def publish_run(run_id: UUID) -> Entry | None:
         return None
     with transaction.atomic():
         submission = Submission.objects.select_for_update().filter(run_id=run_id).first()
-        if submission is None or submission.state == State.WITHDRAWN:
+        if submission is None or submission.state in (State.SUSPENDED, State.WITHDRAWN):
             return None
         if submission.is_private:
             _move(submission, State.MEASURED)
@@ -318,12 +327,40 @@ def reveal(submission: Submission) -> bool:
     return revealed
 
 
-def withdraw(submission: Submission) -> bool:
-    """End a submission for good: its run is cancelled, its entry gone; its address says so. False where it had been."""
+def suspend(submission: Submission, reason: str) -> bool:
+    """Take an entry from the board until staff restores it; its address says why. False where none is published."""
+    now = timezone.now()
+    with transaction.atomic():
+        published = Submission.objects.filter(pk=submission.pk, state=State.PUBLISHED)
+        gone = {"state": State.SUSPENDED, "suspended_at": now, "staff_reason": reason, "updated_at": now}
+        suspended = bool(published.update(**gone))
+        if suspended:
+            Entry.objects.filter(submission=submission).delete()
+    submission.refresh_from_db()
+    return suspended
+
+
+def restore(submission: Submission) -> bool:
+    """Bring the entry of a suspended submission back; False where it was not suspended."""
+    suspended = Submission.objects.filter(pk=submission.pk, state=State.SUSPENDED)
+    back = {"state": State.RUNNING, "suspended_at": None, "staff_reason": "", "updated_at": timezone.now()}
+    restored = bool(suspended.update(**back))
+    if restored:  # should this process have died before, the sweep publishes it
+        publish_run(submission.run_id)
+    submission.refresh_from_db()
+    return restored
+
+
+def withdraw(submission: Submission, reason: str = "") -> bool:
+    """End a submission for good: its run is cancelled, its entry gone; its address says so. False where it had been.
+
+    The `reason` is staff's, for everybody.
+    """
     now = timezone.now()
     with transaction.atomic():
         standing = Submission.objects.filter(pk=submission.pk).exclude(state=State.WITHDRAWN)
-        withdrawn = bool(standing.update(state=State.WITHDRAWN, withdrawn_at=now, updated_at=now))
+        gone = {"state": State.WITHDRAWN, "withdrawn_at": now, "staff_reason": reason, "updated_at": now}
+        withdrawn = bool(standing.update(**gone))
         Entry.objects.filter(submission=submission).delete()
     run_store().cancel(submission.run_id)
     submission.refresh_from_db()

@@ -10,8 +10,8 @@ from ninja.params import HeaderEx, P
 
 from evaluator.manifest import Manifest, read_options
 from evaluator.protocol import find_protocol
-from leaderboard import services
 from leaderboard.access import Rule, Scope, access
+from leaderboard.actions import perform
 from leaderboard.models import Submission
 from leaderboard.throttling import limited
 from leaderboard.tokens import Bearer
@@ -84,8 +84,9 @@ def submission(request: HttpRequest, run_id: UUID) -> SubmissionStatus:
 @limited("api")
 def cancel(request: HttpRequest, run_id: UUID) -> SubmissionStatus:
     """End the measuring of a submission of yours; one that has ended stays as it is."""
-    services.cancel(run_id)
-    return status_of(Submission.objects.get(run_id=run_id), insider=True)
+    submission = Submission.objects.get(run_id=run_id)
+    perform("cancel", submission, _asking(request), "cancelled by the API")
+    return status_of(submission, insider=True)
 
 
 def _asking(request: HttpRequest) -> User:

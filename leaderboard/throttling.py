@@ -35,6 +35,7 @@ RATES: dict[str, Rate] = {
     "mail": Rate(10, 3600),
     "api": Rate(240, 60),
     "submit": Rate(60, 3600),
+    "object": Rate(10, 86_400),
 }
 
 _COUNT = """

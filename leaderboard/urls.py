@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from leaderboard import board, compare, sharing, submit_views, views, watch_views
+from leaderboard import board, compare, moderation_views, sharing, submit_views, views, watch_views
 from leaderboard.api import api
 
 handler429 = "leaderboard.throttling.too_many"  # allauth's limits answer by it
@@ -17,6 +17,8 @@ urlpatterns = [
     path("entries/<slug:slug>/", views.entry, name="entry"),
     path("entries/<slug:slug>/badge.svg", sharing.badge, name="badge"),
     path("entries/<slug:slug>/cite.bib", sharing.citation, name="citation"),
+    path("entries/<slug:slug>/object/", moderation_views.objection, name="object"),
+    path("entries/<slug:slug>/objections.json", moderation_views.objections_json, name="objections-json"),
     path("feed.atom", sharing.feed, name="feed"),
     path("compare/", compare.compare, name="compare"),
     path("compare.csv", compare.compare_csv, name="compare-csv"),
@@ -29,6 +31,10 @@ urlpatterns = [
     path("queue/", watch_views.queue, name="queue"),
     path("queue/live", watch_views.queue_live, name="queue-live"),
     path("queue.json", watch_views.queue_json, name="queue-json"),
+    path("moderation/", moderation_views.moderation, name="moderation"),
+    path("moderation/objections/<int:pk>/", moderation_views.answer, name="objection-answer"),
+    path("moderation/trail/", moderation_views.staff_acts, name="trail"),
+    path("moderation/trail.json", moderation_views.staff_acts_json, name="trail-json"),
     path("protocols/", views.protocols, name="protocols"),
     path("reported/", views.reported, name="reported"),
     path("about/", views.about, name="about"),

@@ -13,7 +13,7 @@ from evaluator.metrics import METRICS, StageName
 from evaluator.protocol import PROTOCOLS
 from evaluator.trust.findings import Verdict
 from evaluator.types import Split
-from leaderboard import report, selectors, sharing
+from leaderboard import objections, report, selectors, sharing
 from leaderboard.access import Rule, access
 from leaderboard.analysis import STUDIES
 from leaderboard.details import details_of
@@ -40,6 +40,7 @@ def entry(request: HttpRequest, slug: str) -> HttpResponse:
         "details": details_of(submission, request.user),
         "entry": found,
         "fields": _flat(submission.protocol),
+        "objections": objections.readable(submission, request.user),
     }
     if found:
         numbers = selectors.numbers(found)

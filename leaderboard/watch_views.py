@@ -15,10 +15,10 @@ from django.shortcuts import redirect, render
 from django.utils.cache import patch_cache_control
 from django.views.decorators.http import require_POST, require_safe
 
-from evaluator.exceptions import StoreUnavailable
-from leaderboard import services
-from leaderboard.access import Rule, access, owns
-from leaderboard.actions import ACTIONS, offered
+from evaluator.exceptions import InvalidRequest, StoreUnavailable
+from leaderboard import services, trail
+from leaderboard.access import Rule, access, is_staff, owns
+from leaderboard.actions import ACTIONS, as_staff, offered, perform
 from leaderboard.hints import WHOSE
 from leaderboard.models import State, Submission
 from leaderboard.waiting import QueueStatus, queue_status
@@ -52,15 +52,18 @@ def submission_live(request: HttpRequest, run_id: UUID) -> HttpResponse:
 @access(Rule.OWNER)
 @require_POST
 def act(request: HttpRequest, run_id: UUID, action: str) -> HttpResponse:
-    """Do with a submission what its owner asked for, and show what came of it."""
+    """Do with a submission what its owner or staff asked for, and show what came of it where it was asked."""
     if action not in ACTIONS:
         raise Http404
     found = Submission.objects.get(run_id=run_id)
-    if ACTIONS[action].offered(status_of(found)) and ACTIONS[action].perform(found):
-        messages.success(request, ACTIONS[action].done)
-    else:
-        messages.warning(request, "Nothing was changed: the submission does not stand as it did when you asked.")
-    return redirect("submission", found.run_id)
+    try:
+        if perform(action, found, request.user, request.POST.get("reason", "")):
+            messages.success(request, ACTIONS[action].done)
+        else:
+            messages.warning(request, "Nothing was changed: the submission does not stand as it did when you asked.")
+    except InvalidRequest as refusal:
+        messages.warning(request, f"Nothing was changed: {refusal}.")
+    return redirect("moderation") if "moderation" in request.POST else redirect("submission", found.run_id)
 
 
 @access(Rule.PUBLIC)
@@ -99,7 +102,8 @@ def _queue() -> QueueStatus | None:
 def _standing(request: HttpRequest, found: Submission) -> dict[str, Any]:
     insider = owns(request.user, found)
     status = status_of(found, insider=insider)
-    actions = offered(status) if insider else {}
+    staff = insider and as_staff(request.user, found)
+    actions = offered(status, staff=staff) if insider else {}
     private = insider and status.state is State.MEASURED
     return {
         "submission": found,
@@ -107,6 +111,8 @@ def _standing(request: HttpRequest, found: Submission) -> dict[str, Any]:
         "whose": WHOSE[status.failure.fault] if status.failure else "",
         "percent": 100 * status.examples_done // status.examples if status.examples else 0,
         "actions": actions,
+        "needs_reason": staff,
+        "acts": trail.acts().filter(submission=found) if is_staff(request.user) else None,
         "buttons": " ".join(actions),
         "etag": _etag([status.document(), list(actions)]),
         "result": services.run_store().result(found.run_id) if private else None,

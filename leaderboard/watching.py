@@ -203,8 +203,8 @@ def _milestones(submission: Submission, run: RunRecord | None, state: State) -> 
     if state in (State.FAILED, State.CANCELLED):
         yield Milestone(state, run and run.finished_at)
         return
-    if state is State.WITHDRAWN:
-        yield Milestone(state, submission.withdrawn_at)
+    if state in (State.SUSPENDED, State.WITHDRAWN):
+        yield Milestone(state, submission.suspended_at if state is State.SUSPENDED else submission.withdrawn_at)
         return
     yield Milestone("measured", run and run.finished_at)
     if not submission.is_private:

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from allauth.mfa.models import Authenticator
 from django.contrib.auth.models import User
 from django.test import Client
 from playwright.sync_api import Browser, Page
 from pytest_django.live_server_helper import LiveServer
 
+from evaluator.exceptions import Fault
 from evaluator.protocol import DIGITS_DEMO
-from leaderboard.models import Submission
+from leaderboard import objections, services, trail
+from leaderboard.models import State, Submission
 from tests.end_to_end.test_browser import CHROMIUM, DESKTOP, PHONE, browser
 from tests.leaderboard import crowd, factory
 from tests.leaderboard.test_access import views
@@ -48,12 +51,12 @@ class Looked(NamedTuple):
     """A page and who looks at it."""
 
     path: str
-    signed_in: bool
+    who: str
 
 
 @pytest.fixture
-def somebody(tmp_path: Path) -> Client:
-    """Publish a crowd, four of it a study, and an entry with everything; return whose submission waits."""
+def people(tmp_path: Path) -> dict[str, Client]:
+    """Publish a crowd, four of it a study, and an entry with everything; return whose submission waits, and others."""
     user = User.objects.create_user("ann", password="a long enough one")
     crowd.publish(52, DIGITS_DEMO)
     for name, submission in zip(VARIANTS, Submission.objects.order_by("pk"), strict=False):
@@ -68,11 +71,25 @@ def somebody(tmp_path: Path) -> Client:
     owner = Client()
     owner.force_login(user)
     owner.post("/account/reauthenticate/", {"password": "a long enough one"})  # for the pages of tokens and factors
-    return owner
+    return {"owner": owner, "staff": staff(), "reader": Client()}
+
+
+def staff() -> Client:
+    """Return who decides, once there is something of every kind to decide."""
+    user = User.objects.create_user("staff", is_staff=True)
+    Authenticator.objects.create(user=user, type=Authenticator.Type.TOTP, data={})
+    first, second, third = Submission.objects.filter(is_reference=True)[:3]
+    services.suspend(first, "a reason for everybody")
+    Submission.objects.filter(pk=second.pk).update(state=State.FAILED, fault=Fault.OURS, failure="the machine burnt")
+    objections.object_to(third, user, "a text that is long enough")
+    trail.record(user, "keep", "a reason", submission=second)
+    client = Client()
+    client.force_login(user)
+    return client
 
 
 @pytest.fixture
-def pages(somebody: Client) -> list[Looked]:
+def pages(people: dict[str, Client]) -> list[Looked]:
     """Return every address that answers with a whole page, once, for whoever sees most of it."""
     published, waiting = (Submission.objects.get(title=title) for title in ("Published", "Waiting"))
     references = Submission.objects.filter(is_reference=True)[:3]
@@ -83,10 +100,10 @@ def pages(somebody: Client) -> list[Looked]:
     )
     found = []
     for path in (*paths, *MORE, f"/compare/?{query}"):
-        for client in (somebody, Client()):
+        for who, client in people.items():
             answer = client.get(path)
             if answer.status_code == 200 and b"<html" in answer.getvalue():
-                found.append(Looked(path, client is somebody))
+                found.append(Looked(path, who))
                 break
     return found
 
@@ -106,19 +123,19 @@ def faults(page: Page) -> Iterator[str]:
 
 
 def test_no_page_has_a_serious_fault(
-    somebody: Client, pages: list[Looked], live_server: LiveServer, browser: Browser
+    people: dict[str, Client], pages: list[Looked], live_server: LiveServer, browser: Browser
 ) -> None:
-    tabs = {signed_in: browser.new_context(reduced_motion="reduce").new_page() for signed_in in (True, False)}
-    tabs[True].context.add_cookies(
-        [{"name": name, "value": one.value, "url": live_server.url} for name, one in somebody.cookies.items()]
-    )
+    tabs = {who: browser.new_context(reduced_motion="reduce").new_page() for who in people}
+    for who, client in people.items():
+        cookies = [{"name": name, "value": one.value, "url": live_server.url} for name, one in client.cookies.items()]
+        tabs[who].context.add_cookies(cookies)
     found: list[str] = []
-    for path, signed_in in pages:
-        tabs[signed_in].goto(f"{live_server.url}{path}")
-        found += [f"{path}: {fault}" for fault in faults(tabs[signed_in])]
+    for path, who in pages:
+        tabs[who].goto(f"{live_server.url}{path}")
+        found += [f"{path}: {fault}" for fault in faults(tabs[who])]
     assert not found, "\n".join(found)
     looked = {path for path, _ in pages}
-    assert {"/", "/about/", "/compare/", "/analysis/", "/queue/", "/account/login/", "/account/tokens/"} <= looked
+    assert {"/", "/about/", "/compare/", "/analysis/", "/queue/", "/account/login/", "/account/tokens/", "/moderation/"} <= looked
 
 
 def test_axe_sees_faults_that_are_there(browser: Browser) -> None:

@@ -139,9 +139,9 @@ def test_the_submission_of_a_cancelled_run_is_cancelled_at_once(store: RunStore,
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--pause", "evaluation"], "--pause and --reason belong together"),
-        (["--pause", "evaluation", "--reason", "  "], "--pause and --reason belong together"),
-        (["--reason", "why not"], "--pause and --reason belong together"),
+        (["--pause", "evaluation"], "--pause needs --reason"),
+        (["--pause", "evaluation", "--reason", "  "], "--pause needs --reason"),
+        (["--reason", "why not"], "--reason says why something is done: say what too"),
         (["--drain", "gpu 9"], "no worker is called 'gpu 9'; those seen within a day: gpu 3"),
         (["--undrain", "gpu 9"], "no worker is called 'gpu 9'"),
         (["--cancel", "b"], "0 of the 2 runs that wait or run have an id that begins with 'b'; give"),

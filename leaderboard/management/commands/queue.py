@@ -4,6 +4,7 @@ from typing import Any
 from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
 from pydantic import TypeAdapter
 from rich.console import Console
 from rich.markup import escape
@@ -12,11 +13,14 @@ from rich.table import Table
 from evaluator.environment import read_environment
 from evaluator.exceptions import EvaluatorError
 from evaluator.store import Role, RunState, Status
-from leaderboard import services
+from leaderboard import services, trail
+from leaderboard.models import Submission
 from leaderboard.monitoring import state_of
 from leaderboard.templatetags.numbers import duration
 
 PRIORITIES = range(-1000, 1001)
+
+_DECISIONS = ("pause", "resume", "drain", "undrain", "cancel", "priority")
 
 
 class Command(BaseCommand):
@@ -37,16 +41,19 @@ class Command(BaseCommand):
             "--priority", nargs=2, metavar=("RUN_ID", "N"), help="serve a run before those of a lower priority than N"
         )
         one.add_argument("--json", action="store_true", help="show everything as JSON")
-        parser.add_argument("--reason", default="", help="why a role is paused; whoever looks at the queue reads it")
+        parser.add_argument("--reason", default="", help="why; of a pause, whoever looks at the queue reads it")
 
     def handle(self, *, reason: str, **options: Any) -> None:
         """Do what was asked, or show how the work stands."""
-        if bool(reason.strip()) != bool(options["pause"]):
-            raise CommandError("--pause and --reason belong together: say why, for whoever looks at the queue")
+        reason, decision = reason.strip(), next((name for name in _DECISIONS if options[name]), None)
+        if decision == "pause" and not reason:
+            raise CommandError("--pause needs --reason: say why, for whoever looks at the queue")
+        if reason and decision is None:
+            raise CommandError("--reason says why something is done: say what too, for example --pause evaluation")
         try:
-            said = self._decide(reason.strip(), **options)
-            if said is not None:
-                self.stdout.write(said)
+            if decision is not None:
+                with transaction.atomic():
+                    self.stdout.write(_decide(decision, reason, options))
                 return
             status = services.run_store().status()
         except EvaluatorError as error:
@@ -56,29 +63,35 @@ class Command(BaseCommand):
         else:
             _show(status, Console())
 
-    def _decide(self, reason: str, **options: Any) -> str | None:
-        """Return a sentence for what was done, or None where nothing was asked for."""
-        register = services.worker_register()
-        match options:
-            case {"pause": str(role)}:
-                register.pause(Role(role), reason)
-                return f"{role} is paused; what is held is finished"
-            case {"resume": str(role)}:
-                return f"{role} goes on" if register.resume(Role(role)) else f"{role} was not paused"
-            case {"drain": str(name)} | {"undrain": str(name)}:
-                drain = options["drain"] is not None
-                if not register.drain(name, drain=drain):
-                    known = ", ".join(worker.name for worker in register.workers()) or "none"
-                    raise CommandError(f"no worker is called {name!r}; those seen within a day: {known}")
-                return f"{name} takes no more work" if drain else f"{name} takes work again"
-            case {"cancel": str(start)}:
-                run_id = _find(start)
-                return f"run {run_id} is cancelled" if services.cancel(run_id) else f"run {run_id} has ended meanwhile"
-            case {"priority": [str(start), str(number)]}:
-                run_id, priority = _find(start), _priority(number)
-                changed = services.run_store().prioritise(run_id, priority)
-                return f"run {run_id} has priority {priority}" if changed else f"run {run_id} has ended meanwhile"
-        return None
+
+def _decide(decision: str, reason: str, options: dict[str, Any]) -> str:
+    """Do what was decided, write it into the trail, and return a sentence for it."""
+    register, value = services.worker_register(), options[decision]
+    match decision:
+        case "pause":
+            register.pause(Role(value), reason)
+            done, said, subject = True, f"{value} is paused; what is held is finished", value
+        case "resume":
+            done, subject = register.resume(Role(value)), value
+            said = f"{value} goes on" if done else f"{value} was not paused"
+        case "drain" | "undrain":
+            done, subject = register.drain(value, drain=decision == "drain"), f"worker {value}"
+            if not done:
+                known = ", ".join(worker.name for worker in register.workers()) or "none"
+                raise CommandError(f"no worker is called {value!r}; those seen within a day: {known}")
+            said = f"{value} takes no more work" if decision == "drain" else f"{value} takes work again"
+        case "cancel":
+            run_id = _find(value)
+            done, subject = services.cancel(run_id), f"run {run_id}"
+            said = f"{subject} is cancelled" if done else f"{subject} has ended meanwhile"
+        case _:
+            run_id, priority = _find(value[0]), _priority(value[1])
+            done, subject = services.run_store().prioritise(run_id, priority), f"run {run_id} to {priority}"
+            said = f"run {run_id} has priority {priority}" if done else f"run {run_id} has ended meanwhile"
+    if done:
+        submission = Submission.objects.filter(run_id=run_id).first() if decision in ("cancel", "priority") else None
+        trail.record(None, decision, reason, submission=submission, subject=subject)
+    return said
 
 
 def _find(start: str) -> UUID:
