@@ -12,7 +12,7 @@ RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin leaderboard \
         /app/var /app/var/artifacts /app/var/data /app/var/training
 WORKDIR /app
 COPY --from=build /venv /venv
-COPY manage.py ./
+COPY manage.py CHANGELOG.md ./
 COPY evaluator ./evaluator
 COPY trainers ./trainers
 COPY leaderboard ./leaderboard

@@ -156,7 +156,7 @@ class ReportedResult(models.Model):
 
 
 class StaffAct(models.Model):
-    """Something that staff did, and why; see `trail`. The database refuses to change a row, PostgreSQL to delete one."""
+    """What staff did, and why; see `trail`. The database refuses to change a row, PostgreSQL to delete one."""
 
     at = models.DateTimeField(auto_now_add=True)
     actor = models.CharField(max_length=150)

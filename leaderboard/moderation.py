@@ -7,7 +7,7 @@ from django.db.models import F, QuerySet
 
 from evaluator.exceptions import Fault
 from evaluator.protocol import PROTOCOLS
-from leaderboard import objections
+from leaderboard import objections, reruns
 from leaderboard.actions import ACTIONS, Action
 from leaderboard.listing import Row, listing, stamps
 from leaderboard.models import Objection, StaffAct, State, Submission
@@ -43,12 +43,14 @@ class Desk:
     objections: tuple[Objection, ...]
     unanswered: int
     cases: tuple[Cases, ...]
+    outdated: dict[str, int]
+    """Of how many entries the newest version of their protocol has nothing yet."""
 
 
 def desk() -> Desk:
     """Return what waits for a decision; a few queries, however much it is."""
     unanswered = objections.waiting()
-    return Desk(tuple(unanswered[:MOST]), unanswered.count(), (_flagged(), _failed(), _suspended()))
+    return Desk(tuple(unanswered[:MOST]), unanswered.count(), (_flagged(), _failed(), _suspended()), reruns.waiting())
 
 
 def _flagged() -> Cases:

@@ -9,7 +9,8 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from evaluator.exceptions import InvalidRequest
-from leaderboard import objections, trail
+from evaluator.protocol import PROTOCOLS, find_protocol
+from leaderboard import objections, reruns, trail
 from leaderboard.access import Rule, access
 from leaderboard.models import Entry, Objection, Submission
 from leaderboard.moderation import desk
@@ -50,7 +51,8 @@ def objections_json(request: HttpRequest, slug: str) -> HttpResponse:
 @require_safe
 def moderation(request: HttpRequest) -> HttpResponse:
     """Show what waits for a decision."""
-    return render(request, "leaderboard/moderation.html", {"desk": desk(), "answers": objections.ANSWERS})
+    context = {"desk": desk(), "answers": objections.ANSWERS, "at_once": reruns.AT_ONCE}
+    return render(request, "leaderboard/moderation.html", context)
 
 
 @access(Rule.STAFF)
@@ -67,6 +69,22 @@ def answer(request: HttpRequest, pk: int) -> HttpResponse:
             messages.warning(request, "Nothing was changed: somebody answered it before.")
     except InvalidRequest as refusal:
         messages.warning(request, f"Nothing was changed: {refusal}.")
+    return redirect("moderation")
+
+
+@access(Rule.STAFF)
+@require_POST
+def rerun(request: HttpRequest, name: str) -> HttpResponse:
+    """Queue entries of older versions of a protocol under its newest, so many at a time."""
+    reason = request.POST.get("reason", "").strip()
+    if name not in PROTOCOLS:
+        raise Http404
+    if not reason:
+        messages.warning(request, "Nothing was changed: say why, for whoever reads the trail of what staff did.")
+        return redirect("moderation")
+    found = reruns.outdated(name)
+    queued = [one for one in found[: reruns.AT_ONCE] if reruns.rerun(one, request.user, reason)]
+    messages.success(request, f"{len(queued)} entries wait to be measured under {find_protocol(name).label}.")
     return redirect("moderation")
 
 

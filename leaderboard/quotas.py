@@ -1,4 +1,4 @@
-"""How much one person may hand in; what failed by our fault does not count, and staff have no bounds."""
+"""How much one person may hand in; what failed by our fault or staff had rerun does not count; staff have no bounds."""
 
 from datetime import timedelta
 from math import ceil
@@ -33,7 +33,7 @@ def check(owner: User, size_bytes: int) -> None:
     """
     if is_staff(owner):
         return
-    own = Submission.objects.filter(owner=owner)
+    own = Submission.objects.filter(owner=owner).exclude(staff_acts__what="rerun")
     counting = own.exclude(pk__in=own.filter(state=State.FAILED).exclude(fault=Fault.SUBMITTER).values("pk"))
     pending = own.filter(state__in=[state for state in State if not state.ended]).count()
     if pending >= settings.QUOTA_PENDING:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Prefetch
+from django.db.models import Count, Min, Prefetch
 
 from evaluator.exceptions import InvalidRequest
 from evaluator.metrics import METRICS, Metric
@@ -70,6 +70,12 @@ def submissions() -> dict[str, int]:
     """Return how many submissions are in each state."""
     counts = Submission.objects.values_list("state").annotate(count=Count("pk")).order_by()
     return dict.fromkeys(State.values, 0) | dict(counts)
+
+
+def first_published() -> dict[str, datetime]:
+    """Return since when entries stand under each protocol that has any, by digest."""
+    digests = Entry.objects.values_list("submission__protocol_digest")
+    return dict(digests.annotate(Min("submission__published_at")).order_by())
 
 
 def entry(slug: str) -> Entry | None:

@@ -114,7 +114,7 @@ def submit(
             submission = Submission.objects.create(
                 run_id=run_id,
                 title=title,
-                slug=f"{slugify(title) or 'entry'}-{run_id.hex[:8]}",
+                slug=slug_of(title, run_id),
                 owner=owner,
                 is_reference=is_reference,
                 is_private=is_private,
@@ -133,7 +133,7 @@ def submit(
         submission = known.get()
         run_again(submission)
         return submission
-    _enqueue(submission)
+    enqueue(submission)
     return submission
 
 
@@ -155,7 +155,7 @@ def run_again(submission: Submission, *, finished: bool = False) -> bool:
             return False
         Entry.objects.filter(submission=submission).delete()
     submission.refresh_from_db()
-    _enqueue(submission)
+    enqueue(submission)
     return True
 
 
@@ -267,7 +267,7 @@ def sweep() -> Counter[str]:
             try:
                 run = store.run(submission.run_id)
                 if run is None:
-                    _enqueue(submission)
+                    enqueue(submission)
                 elif run.state is RunState.COMPLETE:
                     publish_run(run.id)
                 else:
@@ -374,6 +374,17 @@ def import_reported(source: str, setting: str, rows: Iterable[Reported]) -> None
     ReportedResult.objects.bulk_create(ReportedResult(source=source, setting=setting, **asdict(row)) for row in rows)
 
 
+def slug_of(title: str, run_id: UUID) -> str:
+    """Return the last part of an entry's address."""
+    return f"{slugify(title) or 'entry'}-{run_id.hex[:8]}"
+
+
+def put_under(submission: Submission, protocol: EvaluationProtocol) -> None:
+    """Say, without saving it, by which protocol a submission is measured."""
+    submission.protocol_name, submission.protocol_version = protocol.name, protocol.version
+    submission.protocol_digest, submission.protocol = protocol.digest, json.loads(to_json(protocol))
+
+
 def _checked(title: str) -> str:
     title = title.strip()
     longest = Submission._meta.get_field("title").max_length
@@ -382,12 +393,18 @@ def _checked(title: str) -> str:
     return title
 
 
-def _enqueue(submission: Submission) -> None:
+def enqueue(submission: Submission, *, priority: int = 0) -> None:
+    """Create the run of a submission and tell the workers; where nobody does so, the sweep does."""
     protocol = from_json(json.dumps(submission.protocol))
     owner = "" if submission.owner_id is None else str(submission.owner_id)
     audit_share = read_environment().audit_share if protocol.rankable else 0.0
     run_store().create_run(
-        submission.run_id, protocol, submission.checkpoint_sha256, owner=owner, audit_share=audit_share
+        submission.run_id,
+        protocol,
+        submission.checkpoint_sha256,
+        owner=owner,
+        priority=priority,
+        audit_share=audit_share,
     )
     _move(submission, State.QUEUED)
     dispatch.evaluate(submission.run_id)

@@ -84,9 +84,8 @@ def submission(request: HttpRequest, run_id: UUID) -> SubmissionStatus:
 @limited("api")
 def cancel(request: HttpRequest, run_id: UUID) -> SubmissionStatus:
     """End the measuring of a submission of yours; one that has ended stays as it is."""
-    submission = Submission.objects.get(run_id=run_id)
-    perform("cancel", submission, _asking(request), "cancelled by the API")
-    return status_of(submission, insider=True)
+    perform("cancel", Submission.objects.get(run_id=run_id), _asking(request), "cancelled by the API")
+    return status_of(Submission.objects.get(run_id=run_id), insider=True)
 
 
 def _asking(request: HttpRequest) -> User:

@@ -2,7 +2,7 @@
 
 from django.urls import include, path
 
-from leaderboard import board, compare, moderation_views, sharing, submit_views, views, watch_views
+from leaderboard import board, compare, moderation_views, sharing, submit_views, training_views, views, watch_views
 from leaderboard.api import api
 
 handler429 = "leaderboard.throttling.too_many"  # allauth's limits answer by it
@@ -33,8 +33,12 @@ urlpatterns = [
     path("queue.json", watch_views.queue_json, name="queue-json"),
     path("moderation/", moderation_views.moderation, name="moderation"),
     path("moderation/objections/<int:pk>/", moderation_views.answer, name="objection-answer"),
+    path("moderation/rerun/<slug:name>/", moderation_views.rerun, name="rerun"),
     path("moderation/trail/", moderation_views.staff_acts, name="trail"),
     path("moderation/trail.json", moderation_views.staff_acts_json, name="trail-json"),
+    path("train/", training_views.train, name="train"),
+    path("train.json", training_views.train_json, name="train-json"),
+    path("train/<slug:digest>/<int:seed>/cancel", training_views.cancel, name="train-cancel"),
     path("protocols/", views.protocols, name="protocols"),
     path("reported/", views.reported, name="reported"),
     path("about/", views.about, name="about"),

@@ -1,8 +1,8 @@
 """Pages: each translates an address into a selector's answer and a template."""
 
-from dataclasses import asdict
 from typing import Any
 
+from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -13,11 +13,14 @@ from evaluator.metrics import METRICS, StageName
 from evaluator.protocol import PROTOCOLS
 from evaluator.trust.findings import Verdict
 from evaluator.types import Split
-from leaderboard import objections, report, selectors, sharing
+from leaderboard import objections, protocol_history, report, selectors, sharing
 from leaderboard.access import Rule, access
 from leaderboard.analysis import STUDIES
 from leaderboard.details import details_of
 from leaderboard.filters import HEADLINE
+from leaderboard.protocol_history import flat
+
+CHANGELOG = settings.BASE_DIR / "CHANGELOG.md"
 
 _CONTENT_TYPES = {
     "svg": "image/svg+xml",
@@ -39,7 +42,7 @@ def entry(request: HttpRequest, slug: str) -> HttpResponse:
         "submission": submission,
         "details": details_of(submission, request.user),
         "entry": found,
-        "fields": _flat(submission.protocol),
+        "fields": flat(submission.protocol).items(),
         "objections": objections.readable(submission, request.user),
     }
     if found:
@@ -91,9 +94,12 @@ def analysis_file(request: HttpRequest, study: str, name: str) -> HttpResponse:
 @access(Rule.PUBLIC)
 @require_safe
 def protocols(request: HttpRequest) -> HttpResponse:
-    """Show every protocol's exact fields, from the code."""
-    every = [(protocol, _flat(asdict(protocol))) for versions in PROTOCOLS.values() for protocol in versions]
-    return render(request, "leaderboard/protocols.html", {"protocols": every})
+    """Show every version of every protocol: its exact fields, what changed in it, and since when it is used."""
+    said = protocol_history.sentences(CHANGELOG.read_text(encoding="utf-8")) if CHANGELOG.exists() else {}
+    every = {name: protocol_history.history(versions, said) for name, versions in PROTOCOLS.items()}
+    digests = dict.fromkeys(protocol.digest for versions in PROTOCOLS.values() for protocol in versions)
+    context = {"protocols": every, "published": digests | selectors.first_published()}
+    return render(request, "leaderboard/protocols.html", context)
 
 
 @access(Rule.PUBLIC)
@@ -108,11 +114,3 @@ def reported(request: HttpRequest) -> HttpResponse:
 def about(request: HttpRequest) -> HttpResponse:
     """Explain what is measured and how to read it."""
     return render(request, "leaderboard/about.html", {"metrics": METRICS.values()})
-
-
-def _flat(fields: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """Return nested fields as dotted names with their values."""
-    rows: list[tuple[str, Any]] = []
-    for name, value in fields.items():
-        rows += _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else [(f"{prefix}{name}", value)]
-    return rows

@@ -19,10 +19,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from evaluator.environment import read_environment
 from evaluator.exceptions import EvaluatorError, Fault, InvalidRequest
-from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
+from evaluator.protocol import EvaluationProtocol
 from evaluator.store import Queued, TrainingOrder, TrainingStore
 from trainers.differences import listing, markdown
 from trainers.folder import Files, training_folder
+from trainers.orders import orders, protocol_for
 from trainers.recipe import Recipe, list_recipes, load_recipe
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _train(arguments: argparse.Namespace, messages: Console, open_site: Callable
     recipe = _recipe(arguments)
     if arguments.save_every < 1:
         raise InvalidRequest(f"--save-every counts epochs and is at least 1, got {arguments.save_every}")
-    protocol = _protocol(arguments.protocol, recipe)
+    protocol = protocol_for(recipe, arguments.protocol)
     folder = _folder(arguments, recipe)
     if arguments.resume and not Files(folder).state.exists():
         raise InvalidRequest(f"no training was saved in {folder}; leave out --resume to begin one")
@@ -161,22 +162,6 @@ def _train(arguments: argparse.Namespace, messages: Console, open_site: Callable
     return said
 
 
-def _protocol(name: str | None, recipe: Recipe) -> EvaluationProtocol | None:
-    """Return the named protocol, else the first that ranks the recipe's data set, by its attack's norm if one does."""
-    if name is None:
-        newest = (versions[-1] for versions in PROTOCOLS.values())
-        ranking = [one for one in newest if one.rankable and one.dataset == recipe.dataset]
-        norm = None if recipe.attack.kind == "none" else recipe.attack.norm
-        return next((one for one in ranking if one.threat_model.norm == norm), next(iter(ranking), None))
-    protocol = find_protocol(name)
-    if protocol.dataset != recipe.dataset:
-        raise InvalidRequest(
-            f"{recipe.name} trains on {recipe.dataset}, but {protocol.label} measures on {protocol.dataset}; "
-            "choose a protocol of the same data set"
-        )
-    return protocol
-
-
 def _folder(arguments: argparse.Namespace, recipe: Recipe) -> Path:
     """Return the folder to train in: the named one, else one of its own, or that of a recipe with the same training."""
     if arguments.folder is None:
@@ -203,31 +188,10 @@ def _orders(arguments: argparse.Namespace) -> list[TrainingOrder]:
     count = 1 if arguments.seeds is None else arguments.seeds
     if count < 1:
         raise InvalidRequest(f"--seeds counts seeds and is at least 1, got {count}")
-    if not 0 <= arguments.seed <= 2**32 - count:
-        raise InvalidRequest(f"a seed is a whole number from 0 to 2³² − 1, got {arguments.seed}")
     recipes = list_recipes(arguments.family) if arguments.all else [_recipe(arguments)]
     if arguments.title is not None and count * len(recipes) > 1:
         raise InvalidRequest(f"--title names one entry, but {count * len(recipes)} would be queued; leave it out")
-    return [
-        _order(recipe, seed, _protocol(arguments.protocol, recipe), arguments.title)
-        for seed in range(arguments.seed, arguments.seed + count)
-        for recipe in recipes
-    ]
-
-
-def _order(recipe: Recipe, seed: int, protocol: EvaluationProtocol | None, title: str | None) -> TrainingOrder:
-    if protocol is None:
-        raise InvalidRequest(f"no protocol ranks models of {recipe.dataset}; name one with --protocol")
-    return TrainingOrder(
-        digest=recipe.digest,
-        seed=seed,
-        name=recipe.name,
-        recipe=recipe.model_dump_json(),
-        epochs=recipe.epochs,
-        snapshot=recipe.checkpoint,
-        title=recipe.label(seed) if title is None else title,
-        protocol=protocol,
-    )
+    return orders(recipes, seed=arguments.seed, count=count, protocol=arguments.protocol, title=arguments.title)
 
 
 def _queue(orders: Sequence[TrainingOrder], site: Site) -> str:

@@ -29,7 +29,8 @@ HEADING = "## Who may see what\n"
 ROLES = ("anonymous", "another user", "owner", "staff, one factor", "staff", "token to read", "token to submit")
 """The tokens are the owner's."""
 
-SAMPLES = {"kind": "svg", "study": "digits", "name": "table-1.csv", "action": "cancel", "key": "none", "uidb36": "1"}
+SAMPLES = {"kind": "svg", "study": "digits", "name": "table-1.csv", "action": "cancel", "key": "none", "uidb36": "1",
+           "digest": "none", "seed": "1"}  # fmt: skip
 """What stands for the parameters of addresses that name no submission."""
 
 QUERIES = {"/api/v1/submissions/": "?title=AT&protocol=smoke", "/api/v1/board": "?protocol=smoke"}

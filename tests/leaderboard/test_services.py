@@ -201,7 +201,7 @@ def test_the_sweep_queues_a_submission_whose_run_was_never_created(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(services, "_enqueue", lambda submission: None)  # the process dies here
+        patch.setattr(services, "enqueue", lambda submission: None)  # the process dies here
         submission = factory.submit(tmp_path)
     assert services.run_store().run(submission.run_id) is None
     services.sweep()

@@ -13,6 +13,7 @@ from trainers import cli
 from trainers.differences import listing, markdown
 from trainers.loop import EpochRecord
 from trainers.monitors import HeldOut
+from trainers.orders import protocol_for
 from trainers.recipe import Recipe, list_recipes, load_recipe
 
 RECIPES = list_recipes()
@@ -195,6 +196,6 @@ def test_without_a_site_nothing_can_be_submitted(capsys):
      ("digits/l2", "digits-linf")],
 )  # fmt: skip
 def test_the_protocol_that_is_not_named_is_that_of_data_set_and_norm(name, protocol):
-    found = cli._protocol(None, load_recipe(name))
+    found = protocol_for(load_recipe(name))
     assert found is not None
     assert found.name == protocol

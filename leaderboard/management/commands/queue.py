@@ -45,7 +45,7 @@ class Command(BaseCommand):
 
     def handle(self, *, reason: str, **options: Any) -> None:
         """Do what was asked, or show how the work stands."""
-        reason, decision = reason.strip(), next((name for name in _DECISIONS if options[name]), None)
+        reason, decision = reason.strip(), next((name for name in _DECISIONS if options[name] is not None), None)
         if decision == "pause" and not reason:
             raise CommandError("--pause needs --reason: say why, for whoever looks at the queue")
         if reason and decision is None:

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from django.core.management.base import BaseCommand
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
 
 from evaluator.exceptions import InvalidRequest
 from evaluator.protocol import EvaluationProtocol
 from evaluator.store import Queued, TrainingOrder
-from leaderboard import services
+from leaderboard import services, trail
 from leaderboard.models import Submission
 from trainers.cli import Site, main
 
@@ -31,7 +31,11 @@ class _Site:
         return f"{submission.title!r} under {protocol.label}: {submission.state}; workers measure it (manage.py worker)"
 
     def queue(self, orders: Sequence[TrainingOrder]) -> Queued:
-        return services.queue_trainings(orders)
+        with transaction.atomic():
+            queued = services.queue_trainings(orders)
+            if queued.trainings:
+                trail.record(None, "train", subject=f"{queued.trainings} trainings, from {orders[0].title} on")
+        return queued
 
 
 def _open_site() -> Site:
