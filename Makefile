@@ -20,8 +20,8 @@ setup: $(STAMP)  ## make the virtual environment; at once when nothing changed
 demo: $(STAMP)  ## train, submit, evaluate and rank reference models on real images
 	@$(BIN)/python manage.py demo
 
-serve: $(STAMP)  ## open the site with one worker on what the demo made (Ctrl-C stops both)
-	@$(BIN)/python manage.py serve
+serve: $(STAMP)  ## open the site with one worker on what the demo made (Ctrl-C stops both); ADDRESS=HOST:PORT
+	@$(BIN)/python manage.py serve $(ADDRESS)
 
 test: $(STAMP)  ## run all tests, two files at a time
 	@$(BIN)/python -m pytest -n 2 --dist loadfile

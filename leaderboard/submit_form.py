@@ -66,7 +66,9 @@ class SubmitForm(forms.Form):
     )
     venue = _text("venue", required=False, help_text="where it was published, for example: ICCV 2021")
     extra_data = forms.ChoiceField(
-        choices=ExtraData, label="Extra data", help_text="on what it was trained beside the data set’s training images"
+        choices=[(one.value, one.value.capitalize()) for one in ExtraData],
+        label="Extra data",
+        help_text="on what it was trained beside the data set’s training images",
     )
     is_private = forms.BooleanField(
         label="Private", required=False, help_text="only you and staff see it, until you publish it"

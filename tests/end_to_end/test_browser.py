@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,15 +21,21 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def browser() -> Iterator[Browser]:
-    """Start a browser that talks to nobody but the page's server."""
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Yield a browser that talks to nobody but the page's server."""
     quiet = ("quic", "background-networking", "component-update", "sync")
     arguments = ["--no-sandbox", "--disable-gpu", "--no-first-run", *(f"--disable-{name}" for name in quiet)]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture

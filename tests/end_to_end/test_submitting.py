@@ -62,13 +62,14 @@ def test_a_file_is_dropped_refused_at_a_field_and_followed_and_sent_again_withou
     assert page.locator("fieldset:visible legend").all_inner_texts() == ["Small CNN"]
     page.get_by_label("Architecture").select_option("")
     drop(page, TINY)
-    expect(page.locator("[data-chosen]")).to_contain_text("mine.safetensors, ")
+    expect(page.locator("[data-chosen]")).to_contain_text("of at most 2.1 GB")
     fill(page, "Dropped")
     page.get_by_label("Paper").fill("https://example")  # enough for a browser, and not for us
     page.get_by_role("button", name="Hand in").click()
     expect(page.get_by_role("alert")).to_contain_text("begins with https")
     expect(page.get_by_label("Paper")).to_be_focused()
-    expect(page.locator("[data-chosen]")).to_contain_text("mine.safetensors, ")
+    expect(page.locator("[data-chosen]")).to_contain_text("of at most 2.1 GB")
+    assert page.get_by_label("Checkpoint").evaluate("input => input.files[0].name") == "mine.safetensors"
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
     page.get_by_label("Paper").fill("https://example.org/paper")

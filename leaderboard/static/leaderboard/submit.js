@@ -19,7 +19,7 @@ function show() {
   const line = find("[data-chosen]");
   line.hidden = !file;
   line.classList.toggle("text-danger", Boolean(tooLarge));
-  line.textContent = file ? input.validationMessage || `${file.name}, ${size(file.size)}` : "";
+  line.textContent = file ? input.validationMessage || `${size(file.size)}, of at most ${size(most)}` : "";
   const chosen = find("select[name=architecture]").value;
   for (const fieldset of document.querySelectorAll("form.submit fieldset[data-architecture]")) {
     fieldset.hidden = fieldset.disabled = fieldset.dataset.architecture !== chosen;
