@@ -9,6 +9,7 @@ import io
 import math
 import pickletools
 import re
+import warnings
 import zipfile
 from collections import Counter
 from dataclasses import dataclass, field
@@ -125,6 +126,11 @@ def _tensors(result: Any, storages: dict[str, int]) -> dict[str, StoredTensor]:
     return result.items
 
 
+def _is_plain(name: Any, pickle: bytes, start: int | None) -> bool:
+    """Whether a name stands there as it was read: pickletools undoes escapes in it, which unpickling does not."""
+    return pickle.startswith(b"c%s\n" % name.replace(" ", "\n", 1).encode(), start)
+
+
 class _Machine:
     """Follows a pickle. `storages` are the bytes of the zip's members that tensors may lie in."""
 
@@ -136,10 +142,14 @@ class _Machine:
     def run(self, pickle: bytes) -> Any:
         stream = io.BytesIO(pickle)
         try:
-            for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-                if count >= MAX_OPCODES:
-                    raise InvalidCheckpoint(f"the pickle has more than {MAX_OPCODES} opcodes; {_ADVICE}")
-                self._step(opcode.name, argument)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of wrong escapes, see `_is_plain`
+                for count, (opcode, argument, start) in enumerate(pickletools.genops(stream)):
+                    if count >= MAX_OPCODES:
+                        raise InvalidCheckpoint(f"the pickle has more than {MAX_OPCODES} opcodes; {_ADVICE}")
+                    if opcode.name == "GLOBAL" and not _is_plain(argument, pickle, start):
+                        raise ValueError("a name is escaped")
+                    self._step(opcode.name, argument)
         except (ValueError, IndexError, KeyError) as error:  # bytes that are no opcode, or an empty stack or memo
             raise InvalidCheckpoint(f"the pickle is malformed ({str(error)[:100]!r}); save the file again") from None
         if stream.read(1) or len(self._stack) != 1:

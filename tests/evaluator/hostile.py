@@ -288,6 +288,8 @@ PICKLES = {
         pickled(text("w"), called("torch", "serialization.os.system", "touch canary")),
         "would import 'torch.serialization.os.system'",
     ),
+    "an allowed name in escapes": (pickled(text("w"), b"ccollections\n\\x4frderedDict\n)R"), "a name is escaped"),
+    "a wrong escape": (pickled(text("w"), b"ccollections\n\\OrderedDict\n)R"), "would import"),
     "a global from the stack": (
         pickled(text("w"), text("os"), text("system"), b"\x93", text("touch canary"), b"\x85R"),
         "the opcode STACK_GLOBAL",
