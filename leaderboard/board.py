@@ -16,7 +16,7 @@ from leaderboard import charts, choices, report
 from leaderboard.access import Rule, access
 from leaderboard.filters import ABOUT, BoardView, every_column, known_values, narrow, ordered, parse
 from leaderboard.listing import Listing, Row, Stamp, listing, stamps
-from leaderboard.selectors import COLUMNS
+from leaderboard.selectors import COLUMNS, reported_under, tables
 
 ROWS = 50
 """So many entries stand on one page."""
@@ -53,7 +53,7 @@ class Answer:
 @require_safe
 def board(request: HttpRequest) -> HttpResponse:
     """Show one page of the entries that a query leaves, with what else can be asked."""
-    answer = _answer(request)
+    answer = answer_to(dict(request.GET.lists()))
     view, notes = answer.view, list(answer.notes)
     if not notes and any(len(values) > 1 or not values[0] for values in dict(request.GET.lists()).values()):
         return HttpResponseRedirect(f"?{view.query()}")  # a form wrote this; what people share is short
@@ -87,6 +87,7 @@ def board(request: HttpRequest) -> HttpResponse:
         "unnarrowed": BoardView(view.protocol),
         "all_columns": view.but(columns=every_column(view.protocol)),
         "headline": view.but(columns=()),
+        "reported": tables(reported_under(view.protocol)),
         "noise": 98 / sqrt(examples) if examples else None,
         "figure": report.inline(charts.board_svg(charts.board_points(answer.best), view.protocol, len(answer.rows))),
     }
@@ -97,7 +98,7 @@ def board(request: HttpRequest) -> HttpResponse:
 @require_safe
 def board_csv(request: HttpRequest) -> HttpResponse:
     """Give all pages of a view as CSV: one row an entry, each number with its interval and n."""
-    answer = _answer(request)
+    answer = answer_to(dict(request.GET.lists()))
     if answer.notes:
         return _refused(answer)
     view = answer.view
@@ -129,7 +130,7 @@ def board_csv(request: HttpRequest) -> HttpResponse:
 @require_safe
 def board_json(request: HttpRequest) -> HttpResponse:
     """Give all pages of a view as JSON."""
-    answer = _answer(request)
+    answer = answer_to(dict(request.GET.lists()))
     if answer.notes:
         return _refused(answer)
     view, protocol = answer.view, answer.view.protocol
@@ -153,7 +154,7 @@ def board_json(request: HttpRequest) -> HttpResponse:
 @require_safe
 def figure(request: HttpRequest, kind: str) -> HttpResponse:
     """Give the chart of a view as a file, in the theme asked for."""
-    answer, theme = _answer(request), request.GET.get("theme", "light")
+    answer, theme = answer_to(dict(request.GET.lists())), request.GET.get("theme", "light")
     points = charts.board_points(answer.best)
     if kind not in _KINDS or theme not in charts.THEMES or answer.notes or not points:
         raise Http404
@@ -162,10 +163,11 @@ def figure(request: HttpRequest, kind: str) -> HttpResponse:
     return HttpResponse(render_file(spec), content_type=content_type)
 
 
-def _answer(request: HttpRequest) -> Answer:
+def answer_to(query: Mapping[str, Sequence[str]]) -> Answer:
+    """Return what an address's query, values by name, asks for."""
     now = stamps()
     sizes = {digest: stamp.count for digest, stamp in now.items()}
-    view, notes = parse(dict(request.GET.lists()), sizes)
+    view, notes = parse(query, sizes)
     found = _entries(view.protocol, now)
     view, unknown = known_values(view, found)
     narrowed = narrow(view, found)

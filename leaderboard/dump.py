@@ -3,7 +3,7 @@
 import csv
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,7 @@ from leaderboard import selectors, services
 from leaderboard.board import as_text
 from leaderboard.listing import Listing, listing, stamps
 from leaderboard.models import Entry, Submission
+from leaderboard.reported import Reported
 
 Rows = Sequence[dict[str, Any]]
 
@@ -33,7 +34,7 @@ def write(folder: Path) -> list[str]:
         "measurements": numbers,
         "protocols": [{"digest": one.digest, **json.loads(to_json(one))} for one, _ in boards],
         "reported": [
-            {name: getattr(row, name) for name in ("source", "setting", "position", "method", "group", "values")}
+            {name: getattr(row, name) for name in ("source", *(one.name for one in fields(Reported)))}
             for row in selectors.reported()
         ],
     }

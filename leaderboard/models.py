@@ -146,10 +146,21 @@ class ReportedResult(models.Model):
     method = models.CharField(max_length=100)
     group = models.CharField(max_length=32, blank=True)
     values = models.JSONField()
+    dataset = models.CharField(max_length=32, blank=True)
+    norm = models.CharField(max_length=8, blank=True)
+    epsilon = models.FloatField(default=0)
+    title = models.CharField(max_length=500, blank=True)
+    authors = models.CharField(max_length=500, blank=True)
+    link = models.CharField(max_length=300, blank=True)
+    architecture = models.CharField(max_length=500, blank=True)
+    venue = models.CharField(max_length=500, blank=True)
+    extra_data = models.BooleanField(null=True, blank=True)
 
     class Meta:
-        constraints = (models.UniqueConstraint(fields=["source", "method"], name="one_row_per_source_and_method"),)
-        ordering = ("source", "position")
+        constraints = (
+            models.UniqueConstraint(fields=["source", "setting", "method"], name="one_row_per_setting_and_method"),
+        )
+        ordering = ("source", "setting", "position")
 
     def __str__(self) -> str:
         return f"{self.method}, reported in {self.source}"

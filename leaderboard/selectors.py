@@ -1,6 +1,6 @@
 """What the pages read; every function costs the same few queries however many entries there are."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,11 @@ from leaderboard.analysis import PAPER, Evidence, Measured, Reported, Study
 from leaderboard.filters import ordered, orders
 from leaderboard.listing import Row, listing, stamps
 from leaderboard.models import Entry, ReportedResult, State, Submission
+from leaderboard.reported import COLUMNS as REPORTED
 from trainers.recipe import Recipe, load_recipe
+
+_SAME_RADIUS = 0.01
+"""By this share two radii may differ and still be one threat model."""
 
 
 @dataclass(frozen=True)
@@ -113,9 +117,45 @@ def numbers(entry: Entry) -> dict[str, Number]:
     return _numbers(entry.measurements.all())
 
 
+@dataclass(frozen=True)
+class ReportedTable:
+    """Rows of one source in one setting, each with its numbers by column; columns, with titles, that any row fills."""
+
+    source: str
+    setting: str
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[ReportedResult, tuple[tuple[str, float | None], ...]], ...]
+
+    @property
+    def described(self) -> bool:
+        """Whether it is known what networks and papers the rows are about."""
+        return any(row.architecture or row.title for row, _ in self.rows)
+
+
 def reported() -> list[ReportedResult]:
     """Return the rows that others published."""
     return list(ReportedResult.objects.all())
+
+
+def reported_under(protocol: EvaluationProtocol) -> list[ReportedResult]:
+    """Return the rows on the data set of a protocol against its threat model, 8/255 and 0.0314 being the same."""
+    threat = protocol.threat_model
+    near = (threat.epsilon * (1 - _SAME_RADIUS), threat.epsilon * (1 + _SAME_RADIUS))
+    return list(ReportedResult.objects.filter(dataset=protocol.dataset, norm=threat.norm, epsilon__range=near))
+
+
+def tables(rows: Iterable[ReportedResult]) -> list[ReportedTable]:
+    """Return reported rows as tables, in their order."""
+    found: dict[tuple[str, str], list[ReportedResult]] = {}
+    for row in rows:
+        found.setdefault((row.source, row.setting), []).append(row)
+    return [_table(*named, of_one) for named, of_one in found.items()]
+
+
+def _table(source: str, setting: str, rows: list[ReportedResult]) -> ReportedTable:
+    columns = tuple((name, title) for name, title in REPORTED.items() if any(name in row.values for row in rows))
+    cells = tuple((row, tuple((name, row.values.get(name)) for name, _ in columns)) for row in rows)
+    return ReportedTable(source, setting, columns, cells)
 
 
 def measured(protocol_name: str) -> list[Measured]:

@@ -8,7 +8,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -43,20 +43,11 @@ from evaluator.types import Split
 from leaderboard import dispatch, quotas, throttling
 from leaderboard.details import Details
 from leaderboard.models import Entry, Measurement, ReportedResult, State, Submission
+from leaderboard.reported import Reported
 
 _PENDING = tuple(state for state in State if not state.ended)
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Reported:
-    """One row of numbers that others published, by column name; errors as fractions."""
-
-    position: int
-    method: str
-    group: str
-    values: dict[str, float]
 
 
 def run_store() -> RunStore:
@@ -368,10 +359,10 @@ def withdraw(submission: Submission, reason: str = "") -> bool:
 
 
 @transaction.atomic
-def import_reported(source: str, setting: str, rows: Iterable[Reported]) -> None:
+def import_reported(source: str, rows: Iterable[Reported]) -> None:
     """Replace all rows of a source."""
     ReportedResult.objects.filter(source=source).delete()
-    ReportedResult.objects.bulk_create(ReportedResult(source=source, setting=setting, **asdict(row)) for row in rows)
+    ReportedResult.objects.bulk_create(ReportedResult(source=source, **asdict(row)) for row in rows)
 
 
 def slug_of(title: str, run_id: UUID) -> str:

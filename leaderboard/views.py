@@ -106,7 +106,7 @@ def protocols(request: HttpRequest) -> HttpResponse:
 @require_safe
 def reported(request: HttpRequest) -> HttpResponse:
     """Show the numbers that others reported, apart from what is measured here."""
-    return render(request, "leaderboard/reported.html", {"rows": selectors.reported()})
+    return render(request, "leaderboard/reported.html", {"tables": selectors.tables(selectors.reported())})
 
 
 @access(Rule.PUBLIC)

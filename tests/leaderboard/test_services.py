@@ -259,10 +259,10 @@ def test_a_broker_that_does_not_answer_loses_no_submission(
     assert submission.state == State.QUEUED
 
 
-def test_the_papers_table_is_imported_once_and_apart_from_the_entries() -> None:
+def test_what_others_report_is_imported_once_and_apart_from_the_entries() -> None:
     call_command("import_reference")
     call_command("import_reference")
-    assert ReportedResult.objects.count() == 19
+    assert ReportedResult.objects.count() == 19 + 135
     baseline = ReportedResult.objects.get(method="AT (baseline)")
     assert baseline.values["robust_error_test"] == pytest.approx(0.628)
     assert not Entry.objects.exists()

@@ -43,7 +43,7 @@ def token(owner: User) -> str:
 @pytest.fixture
 def send(client: Client, token: str, tmp_path: Path) -> Send:
     def send(number: int = 0, *, body: bytes | None = None, by: str = token, key: str = "", **wish: str):
-        wish = {"title": "AT", "protocol": "digits-demo"} | wish
+        wish = {"title": "AT", "protocol": "digits-demo", "consent": "true"} | wish
         headers = {"Authorization": f"Bearer {by}"} | ({"Idempotency-Key": key} if key else {})
         content = factory.checkpoint(tmp_path, number).read_bytes() if body is None else body
         address = f"/api/v1/submissions/?{urlencode(wish)}"
@@ -147,6 +147,31 @@ def test_a_file_that_cannot_be_converted_here_is_answered_with_how_to_pack_it(
     assert "torch'" not in answer.json()["detail"]
 
 
+def test_what_is_said_about_a_file_is_kept_with_it(send: Send) -> None:
+    said = {"authors": "A, B", "paper": "https://example.org/p", "venue": "ICCV 2021", "extra_data": "generated images"}
+    assert send(**said, anonymous="true").status_code == 201
+    submission = Submission.objects.get()
+    assert {name: getattr(submission, name) for name in said} == said
+    assert submission.is_anonymous
+    assert submission.consented_at is not None
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ({"consent": "false"}, "say consent=true: without your consent"),
+        ({"paper": "javascript:alert(1)"}, "paper: give a whole address"),
+        ({"authors": "a\u202eb"}, "authors: this holds characters that cannot be printed"),
+        ({"venue": "x" * 101}, "venue: Ensure this value has at most 100 characters"),
+    ],
+)
+def test_the_api_refuses_what_the_form_refuses(send: Send, said: dict[str, str], sentence: str) -> None:
+    answer = send(**said)
+    assert answer.status_code == 400
+    assert sentence in answer.json()["detail"]
+    assert not stored()
+
+
 def test_wrong_words_are_refused_before_the_file_is_read(send: Send, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "hand_in", None)
     assert "no protocol is called 'none'" in send(protocol="none").json()["detail"]
@@ -165,7 +190,8 @@ class Broken(io.BytesIO):
 def test_a_file_that_arrives_in_part_is_not_kept(client: Client, token: str, tmp_path: Path) -> None:
     content = factory.checkpoint(tmp_path, 0).read_bytes()
     answer = client.generic(
-        "POST", "/api/v1/submissions/?title=AT&protocol=digits-demo", headers={"Authorization": f"Bearer {token}"},
+        "POST", "/api/v1/submissions/?title=AT&protocol=digits-demo&consent=true",
+        headers={"Authorization": f"Bearer {token}"},
         **{"wsgi.input": Broken(content[:-8]), "CONTENT_LENGTH": str(len(content))},
     )  # fmt: skip
     assert answer.status_code == 400

@@ -413,6 +413,17 @@ def test_a_file_is_submitted_under_the_name_it_has_for_the_owner_it_has(tmp_path
     assert (submission.title, submission.owner, submission.state) == ("3", owner, State.QUEUED)
 
 
+def test_what_is_said_about_a_file_by_the_command_is_kept_with_it(tmp_path: Path) -> None:
+    said = {"authors": "A, B", "paper": "https://example.org/p", "venue": "ICCV 2021", "extra-data": "none"}
+    options = [part for name, value in said.items() for part in (f"--{name}", value)]
+    submission = submitted(
+        str(factory.checkpoint(tmp_path, 3)), "--protocol", "smoke", "--private", "--anonymous", "--consent", *options
+    )
+    assert [getattr(submission, name.replace("-", "_")) for name in said] == list(said.values())
+    assert (submission.is_private, submission.is_anonymous) == (True, True)
+    assert submission.consented_at is not None
+
+
 def test_a_file_without_a_manifest_is_submitted_as_the_network_that_is_named(tmp_path: Path) -> None:
     path = tmp_path / "bare.safetensors"
     safetensors.numpy.save_file({"weight": np.ones(8, dtype=np.float32)}, path)
@@ -467,6 +478,7 @@ def test_who_waits_in_vain_hears_why(
         (["--protocol", "smoke", "--architecture", "digits-cnn", "--options", "8x"], "--options is no JSON"),
         (["--protocol", "smoke", "--architecture", "digits-resnet"], "3.safetensors says that it is"),
         (["--protocol", "cifar10-linf"], "3.safetensors was made for digits"),
+        (["--protocol", "smoke", "--paper", "ftp://example.org"], "paper: give a whole address"),
     ],
 )
 def test_what_cannot_be_submitted_is_refused_in_a_sentence(tmp_path: Path, arguments: list[str], sentence: str) -> None:

@@ -17,7 +17,8 @@ from evaluator.manifest import Manifest, read_options
 from evaluator.protocol import PROTOCOLS, find_protocol
 from evaluator.scratch import scratch_folder
 from leaderboard import services
-from leaderboard.models import State, Submission
+from leaderboard.details_form import SAID, read_details
+from leaderboard.models import ExtraData, State, Submission
 from leaderboard.templatetags.times import foretold
 from leaderboard.watching import SubmissionStatus, status_of
 
@@ -38,6 +39,16 @@ class Command(BaseCommand):
         parser.add_argument("--architecture", help=f"for a file without a manifest: {', '.join(ARCHITECTURES)}")
         parser.add_argument("--options", default="{}", metavar="JSON", help="the architecture's options")
         parser.add_argument("--dataset", help="for a file without a manifest (default: the protocol's)")
+        parser.add_argument("--authors", default="", help="who made it")
+        parser.add_argument("--paper", default="", metavar="URL", help="the address of a paper, or of code")
+        parser.add_argument("--venue", default="", help="where it was published")
+        parser.add_argument(
+            "--extra-data", default=ExtraData.NOT_STATED, choices=ExtraData.values,
+            help="on what it was trained beside the data set's training images (default: not stated)",
+        )  # fmt: skip
+        parser.add_argument("--private", action="store_true", help="only its owner and staff see it, until published")
+        parser.add_argument("--anonymous", action="store_true", help="only its owner and staff see authors and paper")
+        parser.add_argument("--consent", action="store_true", help="say that its makers agree to its publication")
         parser.add_argument("--wait", action="store_true", help="say how it stands until it has ended")
         parser.add_argument("--json", action="store_true", help="print at last how it stands, as JSON")
 
@@ -78,13 +89,22 @@ def _submit(
     file: Path, protocol: str, title: str | None, owner: str | None, architecture: str | None, **options: Any
 ) -> Submission:
     measured_by = find_protocol(protocol)
+    said = {name: options[name] for name in SAID} | {"is_anonymous": options["anonymous"]}
+    details = read_details(said, consents=options["consent"])
     with scratch_folder() as folder:
         manifest = None
         if architecture is not None:
             dataset = options["dataset"] or measured_by.dataset
             manifest = Manifest(architecture, dataset, read_options(options["options"]))
         checkpoint = receive(file, folder, manifest=manifest)
-        return services.submit(checkpoint.path, title=title or file.stem, protocol=measured_by, owner=_user(owner))
+        return services.submit(
+            checkpoint.path,
+            title=title or file.stem,
+            protocol=measured_by,
+            owner=_user(owner),
+            is_private=options["private"],
+            details=details,
+        )
 
 
 def _user(name: str | None) -> User | None:
