@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.complete
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test check format bench clean
+.PHONY: help setup demo serve test check format bench screenshots clean
 
 help:  ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -40,6 +40,9 @@ format: $(STAMP)  ## format the code
 
 bench: $(STAMP)  ## measure speed ratios in one interleaved run (var/bench.json)
 	@$(BIN)/python -m tests.benchmarks
+
+screenshots: $(STAMP)  ## take the pictures of docs/gallery.md anew, of what the demo made
+	@$(BIN)/python -m tests.end_to_end.screenshots
 
 clean:  ## remove the virtual environment, caches and everything under var/
 	rm -rf .venv var .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
