@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from evaluator.lifetime import end_with_parent
 from evaluator.protocol import EvaluationProtocol
 from leaderboard import services
 from leaderboard.models import State, Submission
@@ -60,9 +61,11 @@ def watch(submissions: Sequence[Submission], workers: "subprocess.Popen[bytes]",
 def running_workers(processes: int, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
     """Run `processes` evaluation processes and a site worker for the length of a block, on the queue of the site."""
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # one core a process is the fastest share of a small machine
-    command = manage("worker", "--role=all", f"--concurrency={processes}", "--end-with-parent")
+    command = manage("worker", "--role=all", f"--concurrency={processes}")
     with log.open("ab") as stream:
-        workers = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream, start_new_session=True)
+        workers = subprocess.Popen(
+            command, env=environment, stdout=stream, stderr=stream, start_new_session=True, preexec_fn=end_with_parent
+        )
     try:
         yield workers
     finally:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from django.conf import settings
 
+from evaluator.lifetime import end_with_parent
+
 STOP_SECONDS = 15
 _POLL_SECONDS = 0.2
 
@@ -22,12 +24,16 @@ def supervise(commands: Sequence[Sequence[str]]) -> int:
     """Run `commands` side by side; return 0 when asked to stop, else the status of the one that ended first.
 
     A process that does not stop in time is killed with its children: leases make sure that no work is lost for good.
+    None outlives this one, however it ended.
     """
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     # A session of its own each: Ctrl-C reaches this process alone, which then stops each of them once.
-    processes = [subprocess.Popen(command, cwd=settings.BASE_DIR, start_new_session=True) for command in commands]
+    processes = [
+        subprocess.Popen(command, cwd=settings.BASE_DIR, start_new_session=True, preexec_fn=end_with_parent)
+        for command in commands
+    ]
     while not stop.is_set() and all(process.poll() is None for process in processes):
         stop.wait(_POLL_SECONDS)
     status = next((process.returncode for process in processes if process.returncode is not None), 0)

@@ -26,9 +26,7 @@ print(services.submit(Path("fixtures/tiny.safetensors"), title="Tiny", protocol=
 def test_a_submitted_checkpoint_is_measured_and_published_by_serve_alone(
     tmp_path: Path, variables: dict[str, str]
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        host = f"127.0.0.1:{free.getsockname()[1]}"
+    host = free_host()
     environment = f"BIN={Path(sys.executable).parent}"
     command = ["make", "--old-file=.venv/.complete", environment, "serve", f"ADDRESS={host}"]
     with (
@@ -54,6 +52,41 @@ def test_a_submitted_checkpoint_is_measured_and_published_by_serve_alone(
     assert "Error" not in said
     left = subprocess.run(["pgrep", "-f", host], capture_output=True, text=True)
     assert left.stdout == ""
+
+
+def test_serve_killed_leaves_no_process_behind(tmp_path: Path, variables: dict[str, str]) -> None:
+    host = free_host()
+    command = [sys.executable, str(ROOT / "manage.py"), "serve", host]
+    with (tmp_path / "log").open("w") as log:
+        served = subprocess.Popen(command, cwd=ROOT, env=variables, stdout=log, stderr=log)
+    try:
+        wait_for(f"http://{host}/protocols/", "smoke v1")
+    finally:
+        served.kill()
+        served.wait()
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while left := of_this_serve(variables):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
+
+
+def of_this_serve(variables: dict[str, str]) -> list[str]:
+    """Return the processes that have the test's own database in their environment."""
+    mine = variables["QUEUE_URL"].encode()
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        try:
+            if mine in (place / "environ").read_bytes():
+                found.append((place / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:  # it has ended meanwhile
+            continue
+    return found
+
+
+def free_host() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
 
 
 def wait_for(url: str, text: str) -> str:

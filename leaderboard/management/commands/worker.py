@@ -7,7 +7,6 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from evaluator.lifetime import end_with_parent
 from leaderboard.celery import app
 from leaderboard.supervision import manage, supervise
 
@@ -37,12 +36,9 @@ class Command(BaseCommand):
         parser.add_argument(
             "--drain", action="store_true", help="with --role=evaluation: without a broker, until nothing waits"
         )
-        parser.add_argument("--end-with-parent", action="store_true", help="stop when the starting process is gone")
 
     def handle(self, *, role: str, concurrency: int, **options: Any) -> None:
         """Become the worker."""
-        if options["end_with_parent"]:
-            end_with_parent()
         if options["drain"] and (role, concurrency) != ("evaluation", 1):
             raise CommandError("--drain is for --role=evaluation in one process; start one for each device")
         match role:
@@ -57,9 +53,9 @@ class Command(BaseCommand):
 
 
 def worker_commands(concurrency: int) -> list[list[str]]:
-    """Return the command lines of a worker of each role that do not outlive who starts them."""
+    """Return the command lines of a worker of each role."""
     roles = ["--role=evaluation", f"--concurrency={concurrency}"], ["--role=training"], ["--role=site"]
-    return [manage("worker", *role, "--end-with-parent") for role in roles]
+    return [manage("worker", *role) for role in roles]
 
 
 def celery_command(role: str, concurrency: int) -> list[str]:
