@@ -2,7 +2,17 @@
 
 from django.urls import include, path
 
-from leaderboard import board, compare, moderation_views, sharing, submit_views, training_views, views, watch_views
+from leaderboard import (
+    board,
+    compare,
+    edit_views,
+    moderation_views,
+    sharing,
+    submit_views,
+    training_views,
+    views,
+    watch_views,
+)
 from leaderboard.api import api
 
 handler429 = "leaderboard.throttling.too_many"  # allauth's limits answer by it
@@ -27,6 +37,7 @@ urlpatterns = [
     path("submit/", submit_views.submit, name="submit"),
     path("submissions/<uuid:run_id>/", watch_views.submission, name="submission"),
     path("submissions/<uuid:run_id>/live", watch_views.submission_live, name="submission-live"),
+    path("submissions/<uuid:run_id>/edit/", edit_views.submission_edit, name="submission-edit"),
     path("submissions/<uuid:run_id>/<slug:action>", watch_views.act, name="submission-act"),
     path("queue/", watch_views.queue, name="queue"),
     path("queue/live", watch_views.queue_live, name="queue-live"),

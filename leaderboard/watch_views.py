@@ -19,6 +19,7 @@ from evaluator.exceptions import InvalidRequest, StoreUnavailable
 from leaderboard import services, trail
 from leaderboard.access import Rule, access, is_staff, owns
 from leaderboard.actions import ACTIONS, as_staff, offered, perform
+from leaderboard.details import details_of
 from leaderboard.hints import WHOSE
 from leaderboard.models import State, Submission
 from leaderboard.waiting import QueueStatus, queue_status
@@ -34,7 +35,9 @@ def submission(request: HttpRequest, run_id: UUID) -> HttpResponse:
         raise Http404
     if found.run_id != run_id:
         return redirect("submission", found.run_id)
-    return render(request, "leaderboard/submission.html", _standing(request, found))
+    context = _standing(request, found) | {"details": details_of(found, request.user)}
+    context["may_edit"] = owns(request.user, found) and found.state != State.WITHDRAWN
+    return render(request, "leaderboard/submission.html", context)
 
 
 @access(Rule.VISIBLE)
