@@ -114,6 +114,9 @@ ACTIONS: dict[str, Action] = {
 }
 
 
+NO_REASON = "no reason was given; say why, for whoever reads the trail of what staff did"
+
+
 def as_staff(user: User, submission: Submission) -> bool:
     """Say whether what an insider does with a submission is an act of staff: it is not their own."""
     return submission.owner_id != user.pk
@@ -134,7 +137,7 @@ def perform(name: str, submission: Submission, user: User, reason: str = "") -> 
     """
     staff, reason = as_staff(user, submission), reason.strip()
     if staff and not reason:
-        raise InvalidRequest("no reason was given; say why, for whoever reads the trail of what staff did")
+        raise InvalidRequest(NO_REASON)
     if name not in offered(status_of(submission), staff=staff):
         return False
     with transaction.atomic():

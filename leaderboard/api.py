@@ -5,7 +5,7 @@ from django.views.decorators.http import conditional_page
 from ninja import NinjaAPI, Router
 from ninja.decorators import decorate_view
 
-from leaderboard import board_api, entry_api, submission_api
+from leaderboard import board_api, entry_api, reference_api, submission_api
 from leaderboard.access import Rule, access
 from leaderboard.api_refusals import refusals, refuse_by_sentences
 from leaderboard.throttling import limited
@@ -35,4 +35,5 @@ def nothing(request: HttpRequest, rest: str) -> None:
 api.add_router("", board_api.router)
 api.add_router("/entries", entry_api.router)
 api.add_router("/submissions", submission_api.router)
+api.add_router("", reference_api.router)
 api.add_router("", nowhere)

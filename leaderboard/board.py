@@ -17,12 +17,16 @@ from leaderboard.access import Rule, access
 from leaderboard.filters import ABOUT, BoardView, every_column, known_values, narrow, ordered, parse
 from leaderboard.listing import Listing, Row, Stamp, listing, stamps
 from leaderboard.selectors import COLUMNS, reported_under, tables
+from leaderboard.throttling import limited
 
 ROWS = 50
 """So many entries stand on one page."""
 
 DRAWN = 25
 """So many points can be told apart in the chart, each with its label."""
+
+SAID = ("authors", "paper", "venue")
+"""What files of a board say of who made an entry."""
 
 _ENDS = ("value", "low", "high", "n")
 _KINDS = {"svg": ("image/svg+xml", charts.render_svg), "png": ("image/png", charts.render_png)}
@@ -50,6 +54,7 @@ class Answer:
 
 
 @access(Rule.PUBLIC)
+@limited("page")
 @require_safe
 def board(request: HttpRequest) -> HttpResponse:
     """Show one page of the entries that a query leaves, with what else can be asked."""
@@ -95,6 +100,7 @@ def board(request: HttpRequest) -> HttpResponse:
 
 
 @access(Rule.PUBLIC)
+@limited("page")
 @require_safe
 def board_csv(request: HttpRequest) -> HttpResponse:
     """Give all pages of a view as CSV: one row an entry, each number with its interval and n."""
@@ -111,13 +117,14 @@ def board_csv(request: HttpRequest) -> HttpResponse:
     writer = csv.writer(response)
     about = ("rank", "tied_with", "title", "slug", "architecture", "is_reference", "extra_data", "stored_numbers")
     ends = [f"{version}{end}" for version in versions for end in ("", "_low", "_high", "_n")]
-    head = [*about, "seconds", "published_at", "on_pareto_front", "flags"]
+    head = [*about, "seconds", "published_at", "on_pareto_front", "flags", *SAID]
     writer.writerow([*head, *(f"{key}{end}" for key in metrics for end in ends)])
     for row in answer.rows:
         standing = (row.standing.rank, row.standing.tied_with) if row.standing else ("", "")
         cells = [
             *standing, as_text(row.title), *(getattr(row, name) for name in about[3:]), row.seconds,
             row.published_at.isoformat(), row.on_front, len(row.flags),
+            *(as_text(getattr(row.said, name)) for name in SAID),
         ]  # fmt: skip
         for key in metrics:
             for number in answer.numbers(row, key)[: len(versions)]:
@@ -127,6 +134,7 @@ def board_csv(request: HttpRequest) -> HttpResponse:
 
 
 @access(Rule.PUBLIC)
+@limited("page")
 @require_safe
 def board_json(request: HttpRequest) -> HttpResponse:
     """Give all pages of a view as JSON."""
@@ -151,6 +159,7 @@ def board_json(request: HttpRequest) -> HttpResponse:
 
 
 @access(Rule.PUBLIC)
+@limited("page")
 @require_safe
 def figure(request: HttpRequest, kind: str) -> HttpResponse:
     """Give the chart of a view as a file, in the theme asked for."""
@@ -194,6 +203,7 @@ def _document(answer: Answer, row: Row, metrics: Sequence[str]) -> dict[str, Any
             "title", "slug", "url", "architecture", "is_reference", "extra_data", "stored_numbers", "seconds",
             "published_at", "on_front", "flags",
         )},
+        **{name: getattr(row.said, name) for name in SAID},
         "numbers": {key: _ends(number) for key, (number, _) in pairs.items() if number},
     }  # fmt: skip
     if answer.view.beside:
@@ -205,9 +215,9 @@ def _ends(number: Number) -> dict[str, float]:
     return {end: getattr(number, end) for end in _ENDS}
 
 
-def as_text(title: str) -> str:
-    """Return a title that no spreadsheet takes for a formula."""
-    return f"'{title}" if title.startswith(("=", "+", "-", "@")) else title
+def as_text(words: str) -> str:
+    """Return somebody's words so that no spreadsheet takes them for a formula."""
+    return f"'{words}" if words.startswith(("=", "+", "-", "@")) else words
 
 
 def _title(key: str) -> str:

@@ -47,7 +47,7 @@ class EntryOut(Schema):
 
     `numbers` holds what the protocol asks for, under the names of the board's columns, and `beside` the same
     checkpoint's by the version that is asked for beside; `flags` are the sentences of the trust checks that it does not
-    pass and of AutoAttack's warnings.
+    pass and of AutoAttack's warnings. Of an anonymous entry authors and paper are empty.
     """
 
     rank: int | None
@@ -58,6 +58,9 @@ class EntryOut(Schema):
     architecture: str
     is_reference: bool
     extra_data: str
+    authors: str
+    paper: str
+    venue: str
     stored_numbers: int
     seconds: float
     published_at: datetime
@@ -148,6 +151,9 @@ def _entry(answer: Answer, row: Row) -> EntryOut:
         architecture=row.architecture,
         is_reference=row.is_reference,
         extra_data=row.extra_data,
+        authors=row.said.authors,
+        paper=row.said.paper,
+        venue=row.said.venue,
         stored_numbers=row.stored_numbers,
         seconds=row.seconds,
         published_at=row.published_at,

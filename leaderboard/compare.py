@@ -18,6 +18,7 @@ from leaderboard.comparison_chart import LETTERS, MOST, comparison, comparison_s
 from leaderboard.listing import Row
 from leaderboard.pairs import Pair
 from leaderboard.selectors import COLUMNS
+from leaderboard.throttling import limited
 
 FEWEST = 2
 _OFFERED = 24
@@ -28,6 +29,7 @@ _KINDS = {"svg": ("image/svg+xml", charts.render_svg), "png": ("image/png", char
 
 
 @access(Rule.PUBLIC)
+@limited("page")
 @require_safe
 def compare(request: HttpRequest) -> HttpResponse:
     """Show two to four entries side by side, or how to pick them."""
@@ -58,6 +60,7 @@ def compare(request: HttpRequest) -> HttpResponse:
 
 
 @access(Rule.PUBLIC)
+@limited("page")
 @require_safe
 def compare_csv(request: HttpRequest) -> HttpResponse:
     """Give the numbers side by side as CSV: one row a number, each entry's value with its interval and n."""
@@ -77,6 +80,7 @@ def compare_csv(request: HttpRequest) -> HttpResponse:
 
 
 @access(Rule.PUBLIC)
+@limited("page")
 @require_safe
 def compare_json(request: HttpRequest) -> HttpResponse:
     """Give everything that the page says as JSON."""
@@ -110,6 +114,7 @@ def compare_json(request: HttpRequest) -> HttpResponse:
 
 
 @access(Rule.PUBLIC)
+@limited("page")
 @require_safe
 def compare_figure(request: HttpRequest, kind: str) -> HttpResponse:
     """Give the chart of a comparison as a file, in the theme asked for."""

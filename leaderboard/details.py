@@ -24,9 +24,23 @@ class Details:
     is_anonymous: bool = False
     consented_at: datetime | None = None
 
+    @property
+    def said(self) -> bool:
+        """Whether there is anything to read."""
+        return self != Details(consented_at=self.consented_at)
+
 
 def details_of(submission: Submission, reader: User | AnonymousUser) -> Details:
     """Return of the details of a submission what somebody may read."""
-    details = Details(**{name: getattr(submission, name) for name in asdict(Details())})
-    hidden = details.is_anonymous and not owns(reader, submission)
-    return replace(details, authors="", paper="") if hidden else details
+    details = said_of(submission)
+    return details if owns(reader, submission) else public(details)
+
+
+def said_of(submission: Submission) -> Details:
+    """Return all that is said of a submission, which is not for everybody."""
+    return Details(**{name: getattr(submission, name) for name in asdict(Details())})
+
+
+def public(details: Details) -> Details:
+    """Return of some details what everybody may read."""
+    return replace(details, authors="", paper="") if details.is_anonymous else details

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from evaluator.protocol import PROTOCOLS, EvaluationProtocol, from_json, to_json
 from leaderboard import selectors, services
-from leaderboard.board import as_text
+from leaderboard.board import SAID, as_text
 from leaderboard.listing import Listing, listing, stamps
 from leaderboard.models import Entry, Submission
 from leaderboard.reported import Reported
@@ -69,6 +69,7 @@ def _entries(protocol: EvaluationProtocol, found: Listing, results: dict[str, En
             "on_pareto_front": row.on_front,
             "architecture": row.architecture,
             "extra_data": row.extra_data,
+            **{name: getattr(row.said, name) for name in SAID},
             "is_reference": row.is_reference,
             "checkpoint_sha256": row.checkpoint,
             "stored_numbers": row.stored_numbers,
@@ -108,7 +109,8 @@ def _write_csv(path: Path, rows: Rows) -> None:
             writer = csv.DictWriter(stream, rows[0])
             writer.writeheader()
             writer.writerows(
-                {name: as_text(cell) if name == "title" else cell for name, cell in _flat(row).items()} for row in rows
+                {name: as_text(cell) if name in ("title", *SAID) else cell for name, cell in _flat(row).items()}
+                for row in rows
             )
 
 

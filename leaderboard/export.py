@@ -21,7 +21,7 @@ from django.urls import Resolver404, resolve, reverse
 
 from evaluator.exceptions import InvalidRequest
 from evaluator.protocol import PROTOCOLS
-from leaderboard import dump
+from leaderboard import dump, throttling
 from leaderboard.analysis import STUDIES
 from leaderboard.models import Submission
 from leaderboard.rewriting import beside, rewrite
@@ -71,7 +71,7 @@ def export(folder: Path) -> Exported:
     folder = folder.absolute()
     if folder.exists() and not (folder / MANIFEST).is_file() and (not folder.is_dir() or any(folder.iterdir())):
         raise InvalidRequest(f"{folder} is there and is no export; name a new folder, or one that an export wrote")
-    with _at_once(folder) as new:
+    with throttling.unlimited(), _at_once(folder) as new:
         before, as_of = _published()
         copied = _copy(new, [reverse("entry", args=[slug]) for slug in sorted(before)])
         notes = dump.write(new / "data")

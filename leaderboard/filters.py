@@ -27,6 +27,7 @@ HEADLINE = (
 """The numbers a reader meets first, as far as they are measured, most decisive first; the rest can be picked."""
 
 ABOUT: dict[str, tuple[str, Callable[[Row], Any]]] = {
+    "authors": ("Authors, venue", lambda row: f"{row.said.authors} {row.said.venue}".strip().casefold() or None),
     "architecture": ("Architecture", lambda row: row.architecture),
     "extra_data": ("Extra data", lambda row: row.extra_data),
     "stored_numbers": ("Numbers stored", lambda row: row.stored_numbers),

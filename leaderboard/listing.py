@@ -7,7 +7,7 @@ takes some 30 kB in each process.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from threading import Lock
@@ -22,6 +22,7 @@ from evaluator.protocol import EvaluationProtocol
 from evaluator.results import Measurement as Number
 from evaluator.trust.findings import Verdict
 from evaluator.types import Split
+from leaderboard.details import Details, public
 from leaderboard.models import Entry, Measurement
 from leaderboard.ranking import Contestant, Standing, pareto_front, rank
 from trainers.recipe import load_recipe
@@ -31,7 +32,7 @@ FRONT = ("robust_error_test", "clean_error_test", "flatness_test")
 
 _OF_SUBMISSION = (
     "slug", "title", "is_reference", "stored_numbers", "published_at", "updated_at", "checkpoint_sha256", "manifest",
-    "extra_data",
+    "extra_data", "authors", "paper", "venue", "is_anonymous",
 )  # fmt: skip
 _COLUMNS = {
     (metric.key, split or ""): (split, column(metric.key, split))
@@ -59,6 +60,8 @@ class Row:
     facets: dict[str, str]
     text: str
     """Lower-case words that a search looks through."""
+    said: Details = field(default_factory=Details)
+    """What everybody may read of who made it, and where."""
     standing: Standing | None = None
     on_front: bool = False
 
@@ -168,6 +171,15 @@ def _entry(entry: Any, numbers: dict[str, Number]) -> _Entry:
     verdicts = {finding["verdict"] for finding in entry.findings}
     flags = [finding["sentence"] for finding in entry.findings if finding["verdict"] != Verdict.PASS]
     flags += [warning for stage in entry.stages for warning in stage["warnings"]]
+    said = public(
+        Details(
+            authors=entry.submission__authors,
+            paper=entry.submission__paper,
+            venue=entry.submission__venue,
+            is_anonymous=entry.submission__is_anonymous,
+        )
+    )
+    people = () if said.is_anonymous else (said.authors, said.venue)  # a search must not try names on anonymous ones
     row = Row(
         slug=slug,
         title=entry.submission__title,
@@ -187,7 +199,8 @@ def _entry(entry: Any, numbers: dict[str, Number]) -> _Entry:
             "division": "reference" if is_reference else "submitted",
             "trust": "failed" if Verdict.FAIL in verdicts else "flagged" if flags else "no flags",
         },
-        text=" ".join((entry.submission__title, slug, architecture, recipe or "")).casefold(),
+        said=said,
+        text=" ".join((entry.submission__title, slug, architecture, recipe or "", *people)).casefold(),
     )
     contestant = None
     if entry.rankable and Verdict.FAIL not in verdicts:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from django.db.models import F, QuerySet
 
@@ -45,6 +46,26 @@ class Desk:
     cases: tuple[Cases, ...]
     outdated: dict[str, int]
     """Of how many entries the newest version of their protocol has nothing yet."""
+
+
+def document(found: Desk) -> dict[str, Any]:
+    """Return what waits as plain JSON."""
+    return {
+        "objections": [objections.document(one) for one in found.objections],
+        "unanswered": found.unanswered,
+        **{
+            cases.key: {
+                "total": cases.total,
+                "first": [
+                    {"slug": case.submission.slug, "title": case.submission.title, "seen": case.seen,
+                     "actions": list(case.actions)}
+                    for case in cases.first
+                ],
+            }
+            for cases in found.cases
+        },
+        "outdated": found.outdated,
+    }  # fmt: skip
 
 
 def desk() -> Desk:

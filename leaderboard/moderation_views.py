@@ -13,7 +13,7 @@ from evaluator.protocol import PROTOCOLS, find_protocol
 from leaderboard import objections, reruns, trail
 from leaderboard.access import Rule, access
 from leaderboard.models import Entry, Objection, Submission
-from leaderboard.moderation import desk
+from leaderboard.moderation import desk, document
 from leaderboard.throttling import limited
 
 ACTS_ON_A_PAGE = 50
@@ -53,6 +53,13 @@ def moderation(request: HttpRequest) -> HttpResponse:
     """Show what waits for a decision."""
     context = {"desk": desk(), "answers": objections.ANSWERS, "at_once": reruns.AT_ONCE}
     return render(request, "leaderboard/moderation.html", context)
+
+
+@access(Rule.STAFF)
+@require_safe
+def moderation_json(request: HttpRequest) -> HttpResponse:
+    """Give the same as JSON."""
+    return JsonResponse(document(desk()))
 
 
 @access(Rule.STAFF)

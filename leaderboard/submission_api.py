@@ -10,6 +10,7 @@ from django.views.decorators.http import conditional_page
 from ninja import Query, Router, Schema, Status
 from ninja.decorators import decorate_view
 from ninja.params import HeaderEx, P
+from pydantic import ConfigDict
 
 from evaluator.exceptions import InvalidRequest
 from evaluator.manifest import Manifest, read_options
@@ -19,6 +20,7 @@ from leaderboard.actions import perform
 from leaderboard.api_refusals import refusals
 from leaderboard.details import Details
 from leaderboard.details_form import NO_CONSENT, SAID, read_details
+from leaderboard.editing import edit
 from leaderboard.models import ExtraData, State, Submission
 from leaderboard.paging import Paging, newest_first
 from leaderboard.throttling import limited
@@ -63,6 +65,20 @@ class WishIn(Schema):
             raise InvalidRequest(f"say consent=true: {NO_CONSENT}")
         said = {name: getattr(self, name) for name in SAID}
         return read_details({**said, "is_anonymous": self.anonymous}, consents=True)
+
+
+class EditIn(Schema):
+    """What shall be said of a submission from now on; what is left out stays as it is. Staff has to give a `reason`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str = ""
+    authors: str = ""
+    paper: str = ""
+    venue: str = ""
+    extra_data: ExtraData = ExtraData.NOT_STATED
+    anonymous: bool = False
+    reason: str = ""
 
 
 class SubmissionLine(Schema):
@@ -138,6 +154,18 @@ def submissions(request: HttpRequest, asked: Query[Paging]) -> SubmissionsOut:
 def submission(request: HttpRequest, run_id: UUID) -> SubmissionStatus:
     """How a submission of yours stands."""
     return status_of(Submission.objects.get(run_id=run_id), insider=True)
+
+
+@router.patch("/{run_id}/", response={200: SubmissionLine, **_REFUSALS}, url_name="submission-edit")
+@access(Rule.OWNER, Scope.SUBMIT)
+@limited("api")
+def change(request: HttpRequest, run_id: UUID, said: EditIn) -> SubmissionLine:
+    """Change what is said of a submission of yours, by the rules of the form; its slug stays as it is."""
+    found = Submission.objects.get(run_id=run_id)
+    wished = said.model_dump(exclude_unset=True, exclude={"reason"})
+    names = {name: "is_anonymous" if name == "anonymous" else name for name in wished}
+    edit(found, _asking(request), {names[name]: value for name, value in wished.items()}, said.reason)
+    return _line(found)
 
 
 @router.post("/{run_id}/cancel", response={200: SubmissionStatus, **_REFUSALS}, url_name="submission-cancel")

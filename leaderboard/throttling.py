@@ -4,7 +4,9 @@ A window has fixed ends. Who did what is kept as a keyed hash, until its window 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import wraps
 from ipaddress import IPv6Address, ip_address
@@ -34,9 +36,16 @@ RATES: dict[str, Rate] = {
     "sign-up": Rate(10, 3600),
     "mail": Rate(10, 3600),
     "api": Rate(240, 60),
+    "page": Rate(600, 60),
     "submit": Rate(60, 3600),
+    "edit": Rate(60, 3600),
     "object": Rate(10, 86_400),
 }
+
+_OPENED = ("api", "page")
+"""What counts whenever it is asked for, and not only when a form is sent."""
+
+_nobody_counts: ContextVar[bool] = ContextVar("nobody_counts", default=False)
 
 _COUNT = """
     INSERT INTO leaderboard_attempts (key, count, ends_at) VALUES (%s, 1, %s)
@@ -74,13 +83,23 @@ def limited(action: str) -> Callable[[View], View]:
     def counted(view: View) -> View:
         @wraps(view)
         def counting(request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
-            if request.method == "POST" or action == "api":
+            if (request.method == "POST" or action in _OPENED) and not _nobody_counts.get():
                 count(action, _who(request))
             return view(request, *args, **kwargs)
 
         return counting  # type: ignore[return-value]
 
     return counted
+
+
+@contextmanager
+def unlimited() -> Iterator[None]:
+    """Count nothing in a block, in which this process asks the site itself for all of its pages."""
+    before = _nobody_counts.set(True)
+    try:
+        yield
+    finally:
+        _nobody_counts.reset(before)
 
 
 def forget() -> None:

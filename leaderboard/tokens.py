@@ -34,7 +34,10 @@ class TokenForm(forms.Form):
 
     name = forms.CharField(max_length=60)
     scopes = forms.MultipleChoiceField(
-        choices=[(Scope.READ, "read your submissions"), (Scope.SUBMIT, "submit, and cancel what you submitted")],
+        choices=[
+            (Scope.READ, "read your submissions"),
+            (Scope.SUBMIT, "submit, and edit or cancel what you submitted"),
+        ],
         widget=forms.CheckboxSelectMultiple,
         initial=[Scope.READ],
     )

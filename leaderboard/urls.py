@@ -2,7 +2,17 @@
 
 from django.urls import include, path
 
-from leaderboard import board, compare, moderation_views, sharing, submit_views, training_views, views, watch_views
+from leaderboard import (
+    board,
+    compare,
+    edit_views,
+    moderation_views,
+    sharing,
+    submit_views,
+    training_views,
+    views,
+    watch_views,
+)
 from leaderboard.api import api
 
 handler429 = "leaderboard.throttling.too_many"  # allauth's limits answer by it
@@ -26,12 +36,15 @@ urlpatterns = [
     path("figures/comparison.<str:kind>", compare.compare_figure, name="compare-figure"),
     path("submit/", submit_views.submit, name="submit"),
     path("submissions/<uuid:run_id>/", watch_views.submission, name="submission"),
+    path("submissions/<uuid:run_id>.json", watch_views.submission_json, name="submission-json"),
     path("submissions/<uuid:run_id>/live", watch_views.submission_live, name="submission-live"),
+    path("submissions/<uuid:run_id>/edit/", edit_views.submission_edit, name="submission-edit"),
     path("submissions/<uuid:run_id>/<slug:action>", watch_views.act, name="submission-act"),
     path("queue/", watch_views.queue, name="queue"),
     path("queue/live", watch_views.queue_live, name="queue-live"),
     path("queue.json", watch_views.queue_json, name="queue-json"),
     path("moderation/", moderation_views.moderation, name="moderation"),
+    path("moderation.json", moderation_views.moderation_json, name="moderation-json"),
     path("moderation/objections/<int:pk>/", moderation_views.answer, name="objection-answer"),
     path("moderation/rerun/<slug:name>/", moderation_views.rerun, name="rerun"),
     path("moderation/trail/", moderation_views.staff_acts, name="trail"),

@@ -19,6 +19,7 @@ from leaderboard.analysis import STUDIES
 from leaderboard.details import details_of
 from leaderboard.filters import HEADLINE
 from leaderboard.protocol_history import flat
+from leaderboard.throttling import limited
 
 CHANGELOG = settings.BASE_DIR / "CHANGELOG.md"
 
@@ -31,6 +32,7 @@ _CONTENT_TYPES = {
 
 
 @access(Rule.VISIBLE)
+@limited("page")
 @require_safe
 def entry(request: HttpRequest, slug: str) -> HttpResponse:
     """Show all that is known of one submission: its numbers, or what became of it."""
@@ -67,6 +69,7 @@ def entry(request: HttpRequest, slug: str) -> HttpResponse:
 
 
 @access(Rule.PUBLIC)
+@limited("page")
 @require_safe
 def analysis(request: HttpRequest) -> HttpResponse:
     """Show a study: the paper's figures and table from our own entries."""
@@ -82,6 +85,7 @@ def analysis(request: HttpRequest) -> HttpResponse:
 
 
 @access(Rule.PUBLIC)
+@limited("page")
 @require_safe
 def analysis_file(request: HttpRequest, study: str, name: str) -> HttpResponse:
     """Give one file of a study: a figure as SVG, PNG or CSV, the table as CSV, or all correlations as JSON."""

@@ -19,6 +19,8 @@ from evaluator.exceptions import InvalidRequest, StoreUnavailable
 from leaderboard import services, trail
 from leaderboard.access import Rule, access, is_staff, owns
 from leaderboard.actions import ACTIONS, as_staff, offered, perform
+from leaderboard.details import details_of
+from leaderboard.details_form import SAID
 from leaderboard.hints import WHOSE
 from leaderboard.models import State, Submission
 from leaderboard.waiting import QueueStatus, queue_status
@@ -34,7 +36,9 @@ def submission(request: HttpRequest, run_id: UUID) -> HttpResponse:
         raise Http404
     if found.run_id != run_id:
         return redirect("submission", found.run_id)
-    return render(request, "leaderboard/submission.html", _standing(request, found))
+    context = _standing(request, found) | {"details": details_of(found, request.user)}
+    context["may_edit"] = owns(request.user, found) and found.state != State.WITHDRAWN
+    return render(request, "leaderboard/submission.html", context)
 
 
 @access(Rule.VISIBLE)
@@ -47,6 +51,21 @@ def submission_live(request: HttpRequest, run_id: UUID) -> HttpResponse:
     context = _standing(request, found)
     context["other_buttons"] = request.GET.get("buttons") != context["buttons"]
     return _unless_seen(request, context["etag"], "leaderboard/submission_live.html", context)
+
+
+@access(Rule.VISIBLE)
+@require_safe
+def submission_json(request: HttpRequest, run_id: UUID) -> HttpResponse:
+    """Give how a submission stands as JSON, to its owner and staff with what the measuring process wrote."""
+    found = Submission.objects.filter(run_id=run_id).first()
+    if found is None:
+        raise Http404
+    status = status_of(found, insider=owns(request.user, found))
+    said = details_of(found, request.user)
+    details = {name: getattr(said, name) for name in SAID}
+    return JsonResponse(
+        status.document() | {"slug": found.slug, "architecture": found.manifest["architecture"], **details}
+    )
 
 
 @access(Rule.OWNER)

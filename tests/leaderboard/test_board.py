@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from django.test import Client
+from django.utils import timezone
 
 from evaluator.protocol import DIGITS_DEMO, PROTOCOLS
 from leaderboard import charts, listing
@@ -53,13 +54,13 @@ def test_as_many_queries_for_ten_entries_as_for_two_hundred(client: Client, djan
     for count in (10, 200):
         Submission.objects.all().delete()
         crowd.publish(count, DIGITS_DEMO)
-        with django_assert_num_queries(5):  # the stamp, which entries changed, those, their numbers, what others report
+        with django_assert_num_queries(6):  # how often, stamp, which changed, those, their numbers, what others report
             client.get("/")
         for address, queries in (
-            ("/", 2),
-            ("/?q=trades&sort=-flatness_test", 2),
-            ("/board.csv", 1),
-            ("/board.json", 1),
+            ("/", 3),
+            ("/?q=trades&sort=-flatness_test", 3),
+            ("/board.csv", 2),
+            ("/board.json", 2),
         ):
             with django_assert_num_queries(queries):
                 client.get(address)
@@ -197,3 +198,34 @@ def test_no_spreadsheet_takes_a_title_for_a_formula(client: Client) -> None:
     submission.title = "=1+1"
     submission.save()
     assert table(client, "")[0]["title"] == "'=1+1"
+
+
+def test_authors_and_venues_are_found_and_shown_but_nobody_finds_an_anonymous_entry_by_them(client: Client) -> None:
+    crowd.publish(3, DIGITS_DEMO)
+    named, anonymous, _ = Submission.objects.order_by("pk")
+    said = {"authors": "Ada Lovelace, C. Babbage", "paper": "https://example.org/paper", "venue": "ICCV 2021"}
+    for one in (named, anonymous):
+        for name, words in said.items():
+            setattr(one, name, words)
+    anonymous.is_anonymous = True
+    for one in (named, anonymous):
+        one.save()
+    for words in ("lovelace", "ADA babbage", "iccv", "iccv 2021"):
+        assert [row["title"] for row in table(client, f"q={words}")] == [named.title], words
+    page = read(client, "/?columns=authors&sort=authors")
+    assert titles(page)[0] == named.title
+    assert page.count("Ada Lovelace") == 1
+    assert page.count('href="https://example.org/paper" rel="nofollow noopener ugc"') == 1
+    assert page.count("ICCV 2021") == 2
+    assert page.count(">anonymous<") == 1
+    rows = {row["title"]: [row[name] for name in said] for row in table(client, "")}
+    assert rows[named.title] == list(said.values())
+    assert rows[anonymous.title] == ["", "", "ICCV 2021"]
+    assert [one["authors"] for one in client.get("/board.json?q=iccv").json()["entries"]] == [said["authors"]]
+
+
+def test_no_spreadsheet_runs_what_authors_are_called(client: Client) -> None:
+    crowd.publish(1, DIGITS_DEMO)
+    Submission.objects.update(authors="=1+1", venue="@SUM(1)", updated_at=timezone.now())
+    (row,) = table(client, "")
+    assert (row["authors"], row["venue"]) == ("'=1+1", "'@SUM(1)")

@@ -170,7 +170,7 @@ def test_the_number_of_queries_does_not_grow_with_the_entries(
     ]
     counts = []
     for address in addresses:
-        with django_assert_max_num_queries(5) as few:  # the board reads what has changed
+        with django_assert_max_num_queries(6) as few:  # the board reads what has changed
             client.get(address)
         counts.append(len(few))
     for number in range(1, 4):

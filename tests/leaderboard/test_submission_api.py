@@ -333,6 +333,27 @@ def test_the_api_and_the_forms_answer_429_with_the_time_to_wait(
     assert "Too many requests" in refused.content.decode()
 
 
+@pytest.mark.parametrize(
+    "address",
+    ["/", "/board.csv", "/board.json", "/analysis/", "/analysis/digits/table-1.csv", "/compare/", "/compare.json"],
+)
+def test_pages_that_cost_something_are_limited_by_address_and_account_together(
+    client: Client, owner: User, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setitem(RATES, "page", Rate(1, 10_000_000))
+    assert client.get("/").status_code == 200
+    refused = client.get(address)
+    assert refused.status_code == 429
+    assert int(refused["Retry-After"]) > 0
+    assert client.get("/", REMOTE_ADDR="192.0.2.7").status_code == 200
+    client.force_login(owner)
+    assert client.get("/").status_code == 200
+    for free in ("/about/", "/healthz", "/static/leaderboard/site.css"):
+        assert client.get(free).status_code == 200
+    with throttling.unlimited():
+        assert client.get("/").status_code == 200
+
+
 def test_files_that_no_form_asked_for_are_dropped(client: Client) -> None:
     form = {"login": "ada", "password": "x", "file": io.BytesIO(b"x" * 5000)}
     answer = client.post("/account/login/", form)

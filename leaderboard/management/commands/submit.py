@@ -1,4 +1,7 @@
-"""`manage.py submit FILE`: hand in a checkpoint on the site's own machine, and wait for its numbers if asked."""
+"""`manage.py submit FILE`: hand in a checkpoint on the site's own machine, and wait for its numbers if asked.
+
+With `--site` the file goes to another site, by `leaderboard.client`.
+"""
 
 import json
 import sys
@@ -10,50 +13,43 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.urls import reverse
 
-from evaluator.architectures import ARCHITECTURES
 from evaluator.exceptions import EvaluatorError
 from evaluator.intake import receive
-from evaluator.manifest import Manifest, read_options
-from evaluator.protocol import PROTOCOLS, find_protocol
+from evaluator.protocol import find_protocol
 from evaluator.scratch import scratch_folder
-from leaderboard import services
+from leaderboard import client, services
 from leaderboard.details_form import SAID, read_details
-from leaderboard.models import ExtraData, State, Submission
-from leaderboard.templatetags.times import foretold
+from leaderboard.models import Submission
+from leaderboard.standing import standing
+from leaderboard.submit_options import declare, manifest
 from leaderboard.watching import SubmissionStatus, status_of
 
 POLL_SECONDS = 1.0
 
 
 class Command(BaseCommand):
-    """Take in a checkpoint file as the site would."""
+    """Take in a checkpoint file as the site would, or hand it to another site."""
 
     help = "Hand in a checkpoint file; with --wait until it is published, with status 1 if it comes to nothing."
 
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Leave everything to the client where another site is named."""
+        if any(argument.partition("=")[0] == "--site" for argument in argv):
+            sys.exit(client.main(argv[2:], program="manage.py submit"))
+        super().run_from_argv(argv)
+
     def add_arguments(self, parser: CommandParser) -> None:
         """Declare the options."""
-        parser.add_argument("file", type=Path, help="safetensors file, with its manifest inside or named below")
-        parser.add_argument("--protocol", required=True, help=f"one of {', '.join(PROTOCOLS)}")
-        parser.add_argument("--title", help="how it is called on the board (default: the file's name)")
+        declare(parser)
         parser.add_argument("--owner", metavar="USERNAME", help="whose submission it is (default: nobody's)")
-        parser.add_argument("--architecture", help=f"for a file without a manifest: {', '.join(ARCHITECTURES)}")
-        parser.add_argument("--options", default="{}", metavar="JSON", help="the architecture's options")
-        parser.add_argument("--dataset", help="for a file without a manifest (default: the protocol's)")
-        parser.add_argument("--authors", default="", help="who made it")
-        parser.add_argument("--paper", default="", metavar="URL", help="the address of a paper, or of code")
-        parser.add_argument("--venue", default="", help="where it was published")
         parser.add_argument(
-            "--extra-data", default=ExtraData.NOT_STATED, choices=ExtraData.values,
-            help="on what it was trained beside the data set's training images (default: not stated)",
-        )  # fmt: skip
-        parser.add_argument("--private", action="store_true", help="only its owner and staff see it, until published")
-        parser.add_argument("--anonymous", action="store_true", help="only its owner and staff see authors and paper")
-        parser.add_argument("--consent", action="store_true", help="say that its makers agree to its publication")
-        parser.add_argument("--wait", action="store_true", help="say how it stands until it has ended")
-        parser.add_argument("--json", action="store_true", help="print at last how it stands, as JSON")
+            "--site", metavar="ADDRESS", help="another site to hand it to; with --help, what else that takes"
+        )
 
     def handle(self, *, wait: bool, **options: Any) -> None:
         """Submit, then wait."""
+        if options["site"]:
+            raise CommandError("nothing was handed in; write --site in full")
         try:
             submission = _submit(**options)
         except EvaluatorError as error:
@@ -64,20 +60,18 @@ class Command(BaseCommand):
             status = self._watch(submission) if wait else status_of(submission, insider=True)
         except KeyboardInterrupt:
             self.stderr.write(f"it is measured all the same; {address} shows how it stands")
-            sys.exit(130)
+            sys.exit(client.INTERRUPTED)
         if options["json"]:
             self.stdout.write(json.dumps(status.document(), indent=2))
-        if status.failure is not None:
-            raise CommandError(f"{status.failure.reason}\n{status.failure.hint}")
-        if wait and status.state not in (State.PUBLISHED, State.MEASURED):
-            raise CommandError(f"the submission is {status.state}, and has no numbers")
+        if complaint := standing(status.document()).complaint():
+            raise CommandError(complaint)
 
     def _watch(self, submission: Submission) -> SubmissionStatus:
         said = ""
         while True:
             submission.refresh_from_db()
             status = status_of(submission, insider=True)
-            if (line := _line(status)) != said:
+            if (line := standing(status.document()).line()) != said:
                 said = line
                 self.stderr.write(line)
             if status.ended:
@@ -85,20 +79,14 @@ class Command(BaseCommand):
             time.sleep(POLL_SECONDS)
 
 
-def _submit(
-    file: Path, protocol: str, title: str | None, owner: str | None, architecture: str | None, **options: Any
-) -> Submission:
+def _submit(file: Path, protocol: str, title: str | None, owner: str | None, **options: Any) -> Submission:
     measured_by = find_protocol(protocol)
     said = {name: options[name] for name in SAID} | {"is_anonymous": options["anonymous"]}
     details = read_details(said, consents=options["consent"])
+    named = manifest(protocol, options["architecture"], options["options"], options["dataset"])
     with scratch_folder() as folder:
-        manifest = None
-        if architecture is not None:
-            dataset = options["dataset"] or measured_by.dataset
-            manifest = Manifest(architecture, dataset, read_options(options["options"]))
-        checkpoint = receive(file, folder, manifest=manifest)
         return services.submit(
-            checkpoint.path,
+            receive(file, folder, manifest=named).path,
             title=title or file.stem,
             protocol=measured_by,
             owner=_user(owner),
@@ -114,17 +102,3 @@ def _user(name: str | None) -> User | None:
         return User.objects.get(username=name)
     except User.DoesNotExist as absence:
         raise CommandError(f"no user is called {name!r}; leave --owner out, or sign up first") from absence
-
-
-def _line(status: SubmissionStatus) -> str:
-    """Return in a line how a submission stands."""
-    parts: list[str] = [status.state]
-    if status.position:
-        parts.append(f"place {status.position} in the queue")
-    if status.examples:
-        parts.append(f"{status.examples_done} of {status.examples} examples")
-    if status.forecast:
-        parts.append(f"done in {foretold(status.forecast)}")
-    if status.obstacle and not status.ended:
-        parts.append(status.obstacle)
-    return ", ".join(parts)
