@@ -90,25 +90,24 @@ class Line:
 
     def _relay(self, client: socket.socket) -> None:
         with client, socket.create_connection(self._to) as server, suppress(OSError):
-            back = threading.Thread(target=self._copy, args=(server, client), daemon=True)
-            back.start()
-            first = client.recv(1 << 16)
-            if first.startswith(b"POST") and self._breaks > 0:
-                self._breaks -= 1
-                sent = 0
-                while first and sent < self._after:
-                    part = first[: self._after - sent]
-                    server.sendall(part)
-                    sent += len(part)
-                    first = client.recv(1 << 16) if sent < self._after else b""
-                self.arrived.set()
-                self._cut.wait()
-                client.shutdown(socket.SHUT_RDWR)
-                server.shutdown(socket.SHUT_RDWR)
-                return
-            server.sendall(first)
-            self._copy(client, server)
-            back.join()
+            threading.Thread(target=self._copy, args=(server, client), daemon=True).start()
+            while part := client.recv(1 << 16):
+                if part.startswith(b"POST") and self._breaks > 0:  # a request begins where the one before was answered
+                    self._breaks -= 1
+                    self._break(part, client, server)
+                    return
+                server.sendall(part)
+
+    def _break(self, part: bytes, client: socket.socket, server: socket.socket) -> None:
+        left = self._after
+        while part and left:
+            server.sendall(part[:left])
+            left -= len(part[:left])
+            part = client.recv(1 << 16) if left else b""
+        self.arrived.set()
+        self._cut.wait()
+        for end in (client, server):
+            end.shutdown(socket.SHUT_RDWR)
 
     @staticmethod
     def _copy(source: socket.socket, target: socket.socket) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from allauth.mfa.models import Authenticator
 from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
 from django.test import Client
 
 from evaluator.exceptions import InvalidRequest
@@ -179,6 +180,18 @@ def test_what_was_withdrawn_stays_as_it_is(submission: Submission, owner: User) 
     assert "was withdrawn" in answer.json()["detail"]
     assert Submission.objects.values().get() == before
     assert "edit/" not in signed_in(owner).get(f"/submissions/{submission.run_id}/").content.decode()
+
+
+def test_a_command_changes_what_it_names_and_the_trail_keeps_it(submission: Submission, capsys) -> None:
+    call_command("edit", submission.slug, "--title", "By hand", "--anonymous", "--reason", "asked by mail")
+    assert capsys.readouterr().out == "changed: title, is_anonymous\n"
+    submission.refresh_from_db()
+    assert (submission.title, submission.is_anonymous) == ("By hand", True)
+    act = StaffAct.objects.get()
+    assert (act.actor, act.what, act.reason) == ("command line", "edit", "asked by mail")
+    for arguments, sentence in ((["none"], "no submission is called 'none'"), ([submission.slug, "--title="], "title")):
+        with pytest.raises(CommandError, match=sentence):
+            call_command("edit", *arguments)
 
 
 def test_what_can_be_changed_is_what_was_asked(submission: Submission) -> None:

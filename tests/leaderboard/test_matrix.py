@@ -44,6 +44,8 @@ SAMPLES = {
 
 QUERIES = {"/api/v1/submissions/": "?title=AT&protocol=smoke&consent=true", "/api/v1/board": "?protocol=smoke"}
 
+BODIES = {"POST": (b"x", "application/octet-stream"), "PATCH": (b"{}", "application/json")}
+
 PRIVATE, PUBLIC = "zanzibar", "a public title"
 SECRETS = {name: f"planted-{name}-0123456789abcdef" for name in ("secret-key", "database", "metrics", "password")}
 
@@ -136,9 +138,8 @@ def filled(route: str, pk: str, about: tuple[UUID, str] | None) -> str:
 def _ask(client: Client, address: str, path: str, which: str, role: str, headers: dict[str, str]) -> Answer:
     method = address.partition(" ")[0]
     path += QUERIES.get(path, "")
-    response = client.generic(
-        method, path, b"x" if method == "POST" else b"", "application/octet-stream", headers=headers
-    )
+    body, kind = BODIES.get(method, (b"", "application/octet-stream"))
+    response = client.generic(method, path, body, kind, headers=headers)
     body = b"".join(response) if response.streaming else response.content
     return Answer(address, which, role, response.status_code, dict(response.headers), body.decode(errors="replace"))
 
