@@ -13,22 +13,16 @@ from evaluator.metrics import METRICS, StageName
 from evaluator.protocol import PROTOCOLS
 from evaluator.trust.findings import Verdict
 from evaluator.types import Split
-from leaderboard import objections, protocol_history, report, selectors, sharing
+from leaderboard import objections, page_charts, protocol_history, report, selectors, sharing
 from leaderboard.access import Rule, access
 from leaderboard.analysis import STUDIES
 from leaderboard.details import details_of
 from leaderboard.filters import HEADLINE
+from leaderboard.paper_figures import FIGURES
 from leaderboard.protocol_history import flat
 from leaderboard.throttling import limited
 
 CHANGELOG = settings.BASE_DIR / "CHANGELOG.md"
-
-_CONTENT_TYPES = {
-    "svg": "image/svg+xml",
-    "png": "image/png",
-    "csv": "text/csv; charset=utf-8",
-    "json": "application/json",
-}
 
 
 @access(Rule.VISIBLE)
@@ -88,11 +82,20 @@ def analysis(request: HttpRequest) -> HttpResponse:
 @limited("page")
 @require_safe
 def analysis_file(request: HttpRequest, study: str, name: str) -> HttpResponse:
-    """Give one file of a study: a figure as SVG, PNG or CSV, the table as CSV, or all correlations as JSON."""
-    content = report.files(selectors.evidence(STUDIES[study])).get(name) if study in STUDIES else None
+    """Give one file of a study: a figure as any of its kinds, the table as CSV, or all correlations as JSON."""
+    if study not in STUDIES:
+        raise Http404
+    evidence = selectors.evidence(STUDIES[study])
+    key, _, kind = name.partition(".")
+    if key in FIGURES:
+        figure = FIGURES[key].figure(evidence)
+        if not figure.marks:
+            raise Http404
+        return page_charts.answer(request, kind, report.source(figure, STUDIES[study]))
+    content = report.files(evidence).get(name)
     if content is None:
         raise Http404
-    return HttpResponse(content(), content_type=_CONTENT_TYPES[name.rpartition(".")[2]])
+    return HttpResponse(content(), content_type=page_charts.KINDS.get(kind, "application/json"))
 
 
 @access(Rule.PUBLIC)
