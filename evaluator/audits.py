@@ -13,7 +13,13 @@ from evaluator.protocol import EvaluationProtocol
 from evaluator.results import ShardResult, ShardSpec
 from evaluator.trust.findings import Finding, Verdict
 
-AUDITED = (StageName.CLEAN, StageName.ROBUST_LOSS, StageName.FLATNESS, StageName.AUTOATTACK)
+AUDITED = (
+    StageName.CLEAN,
+    StageName.ROBUST_LOSS,
+    StageName.FLATNESS,
+    StageName.LANDSCAPE,
+    StageName.AUTOATTACK,
+)
 """The stages whose outcomes are published as numbers."""
 
 PIECE_EXAMPLES = 16
@@ -70,7 +76,7 @@ def draw(
     which costs most and cannot be cut below the protocol's chunk, no more than its share is taken, but up to one chunk.
     """
     audited = [spec for spec in specs if spec.stage in AUDITED]
-    attacked = [spec for spec in audited if spec.stage in (StageName.ROBUST_LOSS, StageName.FLATNESS)]
+    attacked = [spec for spec in audited if protocol.attack(spec.stage)]
     drawn = [spec for spec in audited if chance.random() < share]
     if audited and not set(drawn) & set(attacked or audited):
         drawn.append(chance.choice(attacked or audited))

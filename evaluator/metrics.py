@@ -1,4 +1,4 @@
-"""Every published number declared once: key, symbol, unit, direction and the stage that makes it (torch-free)."""
+"""Every published number and curve declared once: key, symbol, unit, and the stage that makes it (torch-free)."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +13,7 @@ class StageName(StrEnum):
     TRUST = "trust"
     ROBUST_LOSS = "robust_loss"
     FLATNESS = "flatness"
+    LANDSCAPE = "landscape"
     AUTOATTACK = "autoattack"
 
 
@@ -92,3 +93,29 @@ _ALL = (
 )  # fmt: skip  # one metric a paragraph reads better than one argument a line
 
 METRICS: dict[str, Metric] = {metric.key: metric for metric in _ALL}
+
+
+@dataclass(frozen=True)
+class CurveDefinition:
+    """One published curve over the signed radius ξ of a displacement of the weights; once for test, once for train."""
+
+    key: str
+    symbol: str
+    label: str
+    unit: Unit
+    stage: StageName
+    definition: str
+
+
+_CURVES = (
+    CurveDefinition(
+        "flatness_by_radius", "Flatness(ξ)", "average-case flatness by radius", Unit.NATS, StageName.LANDSCAPE,
+        "mean over directions of RLoss(w+ν) with one restart on the sphere of B_ξ(w), minus RLoss(w) with all restarts",
+    ),
+    CurveDefinition(
+        "landscape", "RLoss(ξ)", "robust loss along random directions", Unit.NATS, StageName.LANDSCAPE,
+        "mean over directions of RLoss(w+ν) with one restart, at a signed distance ξ along each direction",
+    ),
+)  # fmt: skip  # as above
+
+CURVES: dict[str, CurveDefinition] = {curve.key: curve for curve in _CURVES}

@@ -13,7 +13,8 @@ from evaluator.results import ShardSpec
 from evaluator.types import Split
 
 NEEDS: Mapping[StageName, StageName] = dict.fromkeys(
-    (StageName.TRUST, StageName.ROBUST_LOSS, StageName.FLATNESS, StageName.AUTOATTACK), StageName.CLEAN
+    (StageName.TRUST, StageName.ROBUST_LOSS, StageName.FLATNESS, StageName.LANDSCAPE, StageName.AUTOATTACK),
+    StageName.CLEAN,
 )
 """Which stage must be done before one begins: a network that fails on clean images shall cost no attack."""
 
@@ -24,7 +25,14 @@ GROWTH = 8
 """How many times larger than the last one a piece may be, whatever that one's seconds promise."""
 
 
-_ORDER = (StageName.CLEAN, StageName.TRUST, StageName.AUTOATTACK, StageName.ROBUST_LOSS, StageName.FLATNESS)
+_ORDER = (
+    StageName.CLEAN,
+    StageName.TRUST,
+    StageName.AUTOATTACK,
+    StageName.ROBUST_LOSS,
+    StageName.FLATNESS,
+    StageName.LANDSCAPE,
+)
 
 
 class Cost(NamedTuple):
@@ -67,5 +75,5 @@ def cut(
 
 def _stage(protocol: EvaluationProtocol, stage: StageName, split: Split) -> Iterator[ShardSpec]:
     if count := protocol.count(stage, split):
-        for sample in range(protocol.flatness.samples) if stage is StageName.FLATNESS else (None,):
+        for sample in range(len(protocol.places(stage))) or (None,):
             yield ShardSpec(stage, split, 0, count, sample)

@@ -14,7 +14,7 @@ from evaluator.attacks import pgd
 from evaluator.attacks.autoattack import first_broken_by
 from evaluator.datasets import Dataset
 from evaluator.exceptions import InvalidCheckpoint
-from evaluator.flatness.neighborhood import sphere_sample
+from evaluator.flatness.neighborhood import displacement
 from evaluator.flatness.perturbation import perturbed
 from evaluator.metrics import StageName
 from evaluator.observed import full_float32, observed
@@ -72,15 +72,15 @@ def measure(
                 values = {name: [probes[name]] if name in probes else [] for name in PROBES}
             case StageName.ROBUST_LOSS:
                 values = _attacked(model, batches(), protocol, protocol.robust_loss, spec, Purpose.ROBUST_LOSS_START, 0)
-            case StageName.FLATNESS:
+            case StageName.FLATNESS | StageName.LANDSCAPE:
                 assert spec.weight_sample is not None, f"{spec} names no weight sample"
-                neighborhood = protocol.flatness.neighborhood
-                offsets = sphere_sample(model, neighborhood, seed=protocol.seed, sample=spec.weight_sample)
+                place = protocol.places(spec.stage)[spec.weight_sample]
+                offsets = displacement(model, place.position, seed=protocol.seed, direction=place.direction)
                 attack = protocol.flatness.attack
                 with perturbed(model, offsets):
                     values = _attacked(
                         model, batches(), protocol, attack, spec, Purpose.FLATNESS_START,
-                        spec.weight_sample * attack.restarts,
+                        place.direction * attack.restarts,
                     )  # fmt: skip
             case StageName.AUTOATTACK:
                 outcomes, warnings = first_broken_by(
