@@ -159,6 +159,7 @@ class EvaluationResult:
 
 _SHARD = TypeAdapter(ShardResult)
 _EVALUATION = TypeAdapter(EvaluationResult)
+_CURVES = TypeAdapter(tuple[Curve, ...])
 
 
 def shard_to_json(result: ShardResult) -> str:
@@ -179,3 +180,14 @@ def evaluation_to_json(result: EvaluationResult, *, indent: int | None = None) -
 def evaluation_from_json(text: str) -> EvaluationResult:
     """Parse what `evaluation_to_json` wrote; pydantic.ValidationError when it is anything else."""
     return _EVALUATION.validate_json(text)
+
+
+def curves_to_fields(curves: tuple[Curve, ...]) -> list[dict[str, Any]]:
+    """Return curves as what JSON is made of."""
+    fields: list[dict[str, Any]] = _CURVES.dump_python(curves, mode="json")
+    return fields
+
+
+def curves_from_fields(fields: list[dict[str, Any]]) -> tuple[Curve, ...]:
+    """Return what `curves_to_fields` was given; pydantic.ValidationError when it is anything else."""
+    return _CURVES.validate_python(fields)

@@ -2,7 +2,17 @@
 
 from django.urls import include, path
 
-from leaderboard import board, compare, moderation_views, sharing, submit_views, training_views, views, watch_views
+from leaderboard import (
+    board,
+    compare,
+    moderation_views,
+    shape,
+    sharing,
+    submit_views,
+    training_views,
+    views,
+    watch_views,
+)
 from leaderboard.api import api
 
 handler429 = "leaderboard.throttling.too_many"  # allauth's limits answer by it
@@ -17,6 +27,7 @@ urlpatterns = [
     path("entries/<slug:slug>/", views.entry, name="entry"),
     path("entries/<slug:slug>/badge.svg", sharing.badge, name="badge"),
     path("entries/<slug:slug>/cite.bib", sharing.citation, name="citation"),
+    path("entries/<slug:slug>/shape/<str:name>", shape.shape_file, name="shape-file"),
     path("entries/<slug:slug>/object/", moderation_views.objection, name="object"),
     path("entries/<slug:slug>/objections.json", moderation_views.objections_json, name="objections-json"),
     path("feed.atom", sharing.feed, name="feed"),
