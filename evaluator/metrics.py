@@ -110,11 +110,11 @@ class CurveDefinition:
 _CURVES = (
     CurveDefinition(
         "flatness_by_radius", "Flatness(ξ)", "average-case flatness by radius", Unit.NATS, StageName.LANDSCAPE,
-        "mean over directions of RLoss(w+ν) with one restart on the sphere of B_ξ(w), minus RLoss(w) with all restarts",
+        "mean over random ν of relative norm ξ of RLoss(w+ν) with one restart, minus RLoss(w) with all restarts",
     ),
     CurveDefinition(
         "landscape", "RLoss(ξ)", "robust loss along random directions", Unit.NATS, StageName.LANDSCAPE,
-        "mean over directions of RLoss(w+ν) with one restart, at a signed distance ξ along each direction",
+        "RLoss(w+ν) with one restart, mean over random directions of ν, at a signed distance ξ along each",
     ),
 )  # fmt: skip  # as above
 

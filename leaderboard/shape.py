@@ -13,7 +13,7 @@ from evaluator.results import Curve, CurvePoint, curves_from_fields
 from leaderboard import charts, report, selectors
 from leaderboard.access import Rule, access
 from leaderboard.models import Submission
-from leaderboard.shape_chart import shape_csv, shape_figure, shape_svg
+from leaderboard.shape_chart import POSITION, shape_csv, shape_figure, shape_svg
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,15 @@ class Shown:
     svg: str
 
     @property
-    def rows(self) -> list[tuple[float, tuple[CurvePoint, ...]]]:
+    def directions(self) -> int:
+        """How many directions a point is the mean of."""
+        return len(self.curves[0].points[0].by_direction)
+
+    @property
+    def rows(self) -> list[tuple[str, tuple[CurvePoint, ...]]]:
         """The numbers by position: one point a split."""
         columns = zip(*(curve.points for curve in self.curves), strict=True)
-        return [(points[0].position, points) for points in columns]
+        return [(POSITION.written(points[0].position), points) for points in columns]
 
 
 def contents(submission: Submission) -> dict[str, Any]:
