@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluator.metrics import StageName
+from evaluator.plan import UNCUT
 from evaluator.protocol import EvaluationProtocol
 from evaluator.results import ShardResult, ShardSpec
 from evaluator.trust.findings import Finding, Verdict
@@ -18,6 +19,7 @@ AUDITED = (
     StageName.ROBUST_LOSS,
     StageName.FLATNESS,
     StageName.LANDSCAPE,
+    StageName.WORST_CASE,
     StageName.AUTOATTACK,
 )
 """The stages whose outcomes are published as numbers."""
@@ -94,7 +96,7 @@ def _piece(protocol: EvaluationProtocol, spec: ShardSpec, chance: random.Random)
     grain, size = 4, PIECE_EXAMPLES
     if spec.stage is StageName.AUTOATTACK:
         grain = size = protocol.autoattack.chunk_size
-    if len(spec) <= size:
+    if len(spec) <= size or spec.stage in UNCUT:
         return spec
     start = spec.start + grain * chance.randrange((len(spec) - size) // grain + 1)
     return replace(spec, start=start, stop=start + size)

@@ -39,6 +39,7 @@ VALUES: dict[StageName, tuple[str, ...]] = {
     StageName.ROBUST_LOSS: _RESTART_VALUES,
     StageName.FLATNESS: _RESTART_VALUES,
     StageName.LANDSCAPE: _RESTART_VALUES,
+    StageName.WORST_CASE: _RESTART_VALUES,
     StageName.AUTOATTACK: ("broken_by",),
 }
 """The values a shard of each stage reports: one an example, but for probes."""
@@ -54,7 +55,7 @@ def check(protocol: EvaluationProtocol, result: ShardResult) -> None:
         InvalidResult: it has not; the message says what was seen and what was expected.
     """
     spec = result.spec
-    samples = range(len(protocol.places(spec.stage))) or (None,)
+    samples = protocol.weight_samples(spec.stage) or (None,)
     if spec.weight_sample not in samples:
         raise InvalidResult(f"{spec} reports on a weight sample that is not one of {samples}")
     asked = protocol.count(spec.stage, spec.split)
@@ -216,11 +217,15 @@ def _under_attack(protocol: EvaluationProtocol, outcomes: _Outcomes, split: Spli
     yield "robust_loss", split, bootstrap_mean(reference, seed=protocol.seed), n
     yield "pgd_error", split, wilson(int((correct == 0).any(1).sum()), n), n
 
+    if n := protocol.count(StageName.WORST_CASE, split):
+        found = _at_samples(protocol, outcomes, StageName.WORST_CASE, split)
+        worst = found[found.mean(1).argmax()]
+        yield "worst_case_flatness", split, bootstrap_mean(worst - reference[:n], seed=protocol.seed), n
+
     n = protocol.count(StageName.FLATNESS, split)
     if n == 0:
         return
-    samples = range(len(protocol.places(StageName.FLATNESS)))
-    perturbed = np.stack([_worst(protocol, outcomes, StageName.FLATNESS, split, sample) for sample in samples])
+    perturbed = _at_samples(protocol, outcomes, StageName.FLATNESS, split)
     matched = restarts[:n, : protocol.flatness.attack.restarts].max(1)
     yield "flatness", split, bootstrap_grand_mean(perturbed - reference[:n], seed=protocol.seed), n
     yield "flatness_matched", split, bootstrap_grand_mean(perturbed - matched, seed=protocol.seed), n
@@ -255,6 +260,11 @@ def _worst(
     assert attack is not None, f"{stage} attacks nothing by PGD"
     loss, confidence = (outcomes.column(stage, split, name, n, sample) for name in _RESTART_VALUES[:2])
     return robust_losses(loss, confidence, attack.selection)
+
+
+def _at_samples(protocol: EvaluationProtocol, outcomes: _Outcomes, stage: StageName, split: Split) -> Array:
+    """Return the robust loss of each example at each weight sample [samples, n]."""
+    return np.stack([_worst(protocol, outcomes, stage, split, sample) for sample in protocol.weight_samples(stage)])
 
 
 def _summary(stage: StageName, split: Split, results: Sequence[ShardResult]) -> StageSummary:

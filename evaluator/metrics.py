@@ -14,6 +14,7 @@ class StageName(StrEnum):
     ROBUST_LOSS = "robust_loss"
     FLATNESS = "flatness"
     LANDSCAPE = "landscape"
+    WORST_CASE = "worst_case"
     AUTOATTACK = "autoattack"
 
 
@@ -81,6 +82,11 @@ _ALL = (
         "flatness_matched", "Flatness (matched)", "average-case flatness, matched reference", Unit.NATS,
         Direction.LOWER, StageName.FLATNESS, True,
         "the same, minus RLoss(w) of the first restart alone: equal attack strength on both sides",
+    ),
+    Metric(
+        "worst_case_flatness", "Worst flatness", "worst-case flatness", Unit.NATS, Direction.LOWER,
+        StageName.WORST_CASE, True,
+        "RLoss(w+ν) with one restart at the worst ν of B_ξ(w) that ascents on weights and inputs found, minus RLoss(w)",
     ),
     Metric(
         "robust_loss_gap", "RLoss gap", "robust loss generalization gap", Unit.NATS, Direction.LOWER,

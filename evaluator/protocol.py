@@ -5,6 +5,7 @@ A protocol is never edited once numbers were published under it: the next versio
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cached_property
@@ -100,6 +101,24 @@ class LandscapeSettings:
             raise InvalidRequest(f"a landscape needs positions in ascending order, each once, got {self.positions}")
 
 
+@dataclass(frozen=True)
+class WorstCaseSettings:
+    """Worst-case flatness: `restarts` ascents on weights and inputs together, of `steps` steps each.
+
+    A step moves each tensor of ν by the share `step_size` of its radius, and the inputs by the step of the robust loss.
+    """
+
+    xi: float
+    steps: int
+    step_size: float
+    restarts: int
+    examples: Examples
+
+    def __post_init__(self) -> None:
+        if not (self.xi > 0 and self.step_size > 0 and self.steps > 0 and self.restarts > 0):
+            raise InvalidRequest(f"worst-case flatness needs a radius, steps and restarts above 0, got {self}")
+
+
 class Place(NamedTuple):
     """A place in weight space: the signed radius along one of the directions of flatness."""
 
@@ -129,6 +148,7 @@ class EvaluationProtocol:
     flatness_examples: Examples
     rankable: bool = True
     landscape: LandscapeSettings | None = None
+    worst_case: WorstCaseSettings | None = None
 
     def __post_init__(self) -> None:
         if not self.columns():
@@ -139,7 +159,7 @@ class EvaluationProtocol:
                     f"protocol {self.name} is rankable but asks for 0 test examples of {stage}, by which entries are "
                     "ranked; give it some, or set rankable to False"
                 )
-        for stage in (StageName.FLATNESS, StageName.LANDSCAPE):
+        for stage in (StageName.FLATNESS, StageName.LANDSCAPE, StageName.WORST_CASE):
             for split in Split:
                 if self.count(stage, split) > self.robust_loss_examples.count(split):
                     raise InvalidRequest(
@@ -161,6 +181,7 @@ class EvaluationProtocol:
             StageName.ROBUST_LOSS: self.robust_loss_examples,
             StageName.FLATNESS: self.flatness_examples,
             StageName.LANDSCAPE: self.landscape.examples if self.landscape else _NO_EXAMPLES,
+            StageName.WORST_CASE: self.worst_case.examples if self.worst_case else _NO_EXAMPLES,
             StageName.AUTOATTACK: self.autoattack_examples,
         }
         return examples[stage].count(split)
@@ -171,17 +192,24 @@ class EvaluationProtocol:
             StageName.ROBUST_LOSS: self.robust_loss,
             StageName.FLATNESS: self.flatness.attack,
             StageName.LANDSCAPE: self.flatness.attack,
+            StageName.WORST_CASE: self.flatness.attack,
         }
         return attacks.get(stage)
 
     def places(self, stage: StageName) -> tuple[Place, ...]:
-        """Return the places that a stage goes to, which `ShardSpec.weight_sample` counts; none where it stays at w."""
+        """Return the places that a stage goes to, by weight sample; none where it stays at w or looks for the worst."""
         positions: tuple[float, ...] = ()
         if stage is StageName.FLATNESS:
             positions = (self.flatness.neighborhood.xi,)
         elif stage is StageName.LANDSCAPE and self.landscape:
             positions = self.landscape.positions
         return tuple(Place(position, k) for position in positions for k in range(self.flatness.samples))
+
+    def weight_samples(self, stage: StageName) -> Sequence[int]:
+        """Return what `ShardSpec.weight_sample` counts in a stage: places, or restarts; none where it stays at w."""
+        if stage is StageName.WORST_CASE and self.worst_case:
+            return range(self.worst_case.restarts)
+        return range(len(self.places(stage)))
 
     def columns(self) -> tuple[str, ...]:
         """Return the columns of all numbers that are measured, in the order of `METRICS`; a gap needs both splits."""
@@ -210,6 +238,7 @@ class EvaluationProtocol:
             autoattack_examples=self.autoattack_examples.limited(limit),
             flatness_examples=self.flatness_examples.limited(limit),
             landscape=self.landscape and replace(self.landscape, examples=self.landscape.examples.limited(limit)),
+            worst_case=self.worst_case and replace(self.worst_case, examples=self.worst_case.examples.limited(limit)),
             rankable=False,
         )
 
@@ -307,7 +336,7 @@ _RADII = (0.1, 0.25, 0.5, 0.75, 1.0)
 
 
 def _shape_of(full: EvaluationProtocol, name: str, examples: Examples) -> EvaluationProtocol:
-    """Return what shows the shape of a minimum: robust loss, and the landscape to both sides, on `examples`."""
+    """Return what shows the shape of a minimum: robust loss, landscape to both sides, worst case, on `examples`."""
     positions = (*(-radius for radius in reversed(_RADII)), 0.0, *_RADII)
     return replace(
         full,
@@ -317,6 +346,7 @@ def _shape_of(full: EvaluationProtocol, name: str, examples: Examples) -> Evalua
         flatness_examples=_NO_EXAMPLES,
         rankable=False,
         landscape=LandscapeSettings(positions, examples),
+        worst_case=WorstCaseSettings(xi=0.003, steps=20, step_size=0.25, restarts=10, examples=examples),
     )
 
 
@@ -356,7 +386,7 @@ DIGITS_CURVE = _curve_of(DIGITS_DEMO, "digits-curve", Examples(test=200, train=1
 
 DIGITS_STOPPED = _stopped_of(DIGITS_DEMO, "digits-stopped")
 
-DIGITS_SHAPE = _shape_of(DIGITS_DEMO, "digits-shape", Examples(test=100, train=50))
+DIGITS_SHAPE = _shape_of(DIGITS_DEMO, "digits-shape", Examples(test=80, train=40))
 
 _smoke_pgd = PgdSettings(steps=3, step_size=0.06, restarts=2)
 

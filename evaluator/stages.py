@@ -16,6 +16,7 @@ from evaluator.datasets import Dataset
 from evaluator.exceptions import InvalidCheckpoint
 from evaluator.flatness.neighborhood import displacement
 from evaluator.flatness.perturbation import perturbed
+from evaluator.flatness.worst_case import worst_offsets
 from evaluator.metrics import StageName
 from evaluator.observed import full_float32, observed
 from evaluator.plan import FIRST_EXAMPLES
@@ -82,6 +83,23 @@ def measure(
                         model, batches(), protocol, attack, spec, Purpose.FLATNESS_START,
                         place.direction * attack.restarts,
                     )  # fmt: skip
+            case StageName.WORST_CASE:
+                settings, restart, attack = protocol.worst_case, spec.weight_sample, protocol.flatness.attack
+                assert settings is not None, f"{protocol.label} has no settings of {spec}"
+                assert restart is not None, f"{spec} names no restart"
+                noise = ExampleNoise(
+                    protocol.seed, Purpose.WORST_CASE_START, spec.split, range(spec.start, spec.stop), restart
+                )
+                start = pgd.initial_perturbation(images.shape, attack.initialization, protocol.threat_model, noise)
+                offsets = worst_offsets(
+                    model, images, labels, images + start.to(device), threat_model=protocol.threat_model,
+                    input_step=attack.step_size, settings=settings, seed=protocol.seed, restart=restart,
+                    batch_size=size, tick=tick,
+                )  # fmt: skip
+                with perturbed(model, offsets):
+                    values = _attacked(
+                        model, batches(), protocol, attack, spec, Purpose.FLATNESS_START, restart * attack.restarts
+                    )
             case StageName.AUTOATTACK:
                 outcomes, warnings = first_broken_by(
                     model, images, labels, threat_model=protocol.threat_model, settings=protocol.autoattack,

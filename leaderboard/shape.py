@@ -53,6 +53,8 @@ def contents(submission: Submission) -> dict[str, Any]:
     return {
         "measured": measured,
         "label": label,
+        "worst": [number for number in selectors.numbers(entry).values() if number.metric == "worst_case_flatness"],
+        "protocol": measured.protocol,
         "shown": [
             Shown(CURVES[key], curves, report.inline(shape_svg(curves, label)))
             for key, curves in found.items()

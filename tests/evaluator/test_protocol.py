@@ -35,7 +35,7 @@ FAMILIES = [
 def test_every_protocol_plans_exactly_the_examples_it_asks_for_and_its_data_set_has_them(protocol):
     shards, facts = plan(protocol), find_dataset_facts(protocol.dataset)
     for stage in StageName:
-        samples = range(len(protocol.places(stage))) or (None,)
+        samples = protocol.weight_samples(stage) or (None,)
         for split in Split:
             assert protocol.count(stage, split) <= facts.size(split)
             for sample in samples:

@@ -112,7 +112,7 @@ def report(protocol: EvaluationProtocol, spec: ShardSpec, *, quality: float, see
             attack = protocol.attack(spec.stage)
             assert attack is not None
             restarts, places = attack.restarts, protocol.places(spec.stage)
-            distance = 2 * abs(places[spec.weight_sample].position) if spec.weight_sample is not None else 0
+            distance = 2 * abs(places[spec.weight_sample].position) if places else 0
             scale = 2 - quality + (1.5 - 1.2 * quality) * distance
             loss = generator.gamma(1.2, scale / 1.2, (n, 1)) + generator.random((n, restarts)) * 0.05
             loss = np.where(wrong[:, None], np.maximum(loss, 0.7), np.minimum(loss, 2.3))  # between ln 2 and ln 10

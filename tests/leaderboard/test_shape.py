@@ -28,6 +28,7 @@ SHAPE = replace(
     clean_examples=FEW,
     robust_loss_examples=FEW,
     landscape=replace(DIGITS_SHAPE.landscape, examples=FEW),
+    worst_case=replace(DIGITS_SHAPE.worst_case, examples=FEW, restarts=2),
     flatness=replace(DIGITS_SHAPE.flatness, samples=3),
 )
 
@@ -72,6 +73,9 @@ def test_every_entry_of_the_checkpoint_shows_the_curves_and_others_do_not(
         for value in values:
             assert f'<data value="{value}">' in section
         assert section.count("<svg") == len(CURVES)
+        for number in Entry.objects.get(submission=companion).measurements.filter(metric="worst_case_flatness"):
+            assert f'<data value="{number.value}">' in section
+        assert "no further than ξ = 0.003" in section
         assert "style=" not in section.partition("</section>")[0]
     assert f'<a href="{companion.get_absolute_url()}">digits-shape v1</a>' in page(client, ranked)
     assert "this entry’s own protocol" in page(client, companion)
