@@ -9,11 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from evaluator.metrics import StageName
+from evaluator.plan import UNCUT
 from evaluator.protocol import EvaluationProtocol
 from evaluator.results import ShardResult, ShardSpec
 from evaluator.trust.findings import Finding, Verdict
 
-AUDITED = (StageName.CLEAN, StageName.ROBUST_LOSS, StageName.FLATNESS, StageName.AUTOATTACK)
+AUDITED = (
+    StageName.CLEAN,
+    StageName.ROBUST_LOSS,
+    StageName.FLATNESS,
+    StageName.LANDSCAPE,
+    StageName.WORST_CASE,
+    StageName.AUTOATTACK,
+)
 """The stages whose outcomes are published as numbers."""
 
 PIECE_EXAMPLES = 16
@@ -70,7 +78,7 @@ def draw(
     which costs most and cannot be cut below the protocol's chunk, no more than its share is taken, but up to one chunk.
     """
     audited = [spec for spec in specs if spec.stage in AUDITED]
-    attacked = [spec for spec in audited if spec.stage in (StageName.ROBUST_LOSS, StageName.FLATNESS)]
+    attacked = [spec for spec in audited if protocol.attack(spec.stage)]
     drawn = [spec for spec in audited if chance.random() < share]
     if audited and not set(drawn) & set(attacked or audited):
         drawn.append(chance.choice(attacked or audited))
@@ -88,7 +96,7 @@ def _piece(protocol: EvaluationProtocol, spec: ShardSpec, chance: random.Random)
     grain, size = 4, PIECE_EXAMPLES
     if spec.stage is StageName.AUTOATTACK:
         grain = size = protocol.autoattack.chunk_size
-    if len(spec) <= size:
+    if len(spec) <= size or spec.stage in UNCUT:
         return spec
     start = spec.start + grain * chance.randrange((len(spec) - size) // grain + 1)
     return replace(spec, start=start, stop=start + size)

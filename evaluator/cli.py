@@ -26,9 +26,9 @@ from evaluator.environment import ROOT, Environment, read_environment
 from evaluator.exceptions import EvaluatorError, Fault, InvalidRequest
 from evaluator.intake import receive
 from evaluator.manifest import Manifest, read_options
-from evaluator.metrics import METRICS, Unit
+from evaluator.metrics import CURVES, METRICS, CurveDefinition, Unit
 from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
-from evaluator.results import EvaluationResult, Measurement, ShardSpec, evaluation_to_json
+from evaluator.results import CurvePoint, EvaluationResult, Measurement, ShardSpec, evaluation_to_json
 from evaluator.scratch import scratch_folder
 from evaluator.store import RunState, RunStore
 from evaluator.trust.findings import Verdict
@@ -100,6 +100,9 @@ def print_result(result: EvaluationResult, console: Console) -> None:
             cells = [cell for number in numbers for cell in _cells(number, metric.unit)]
             table.add_row(f"{metric.symbol} {metric.direction.arrow}", *cells)
     console.print(table)
+    for curve in CURVES.values():
+        if any(one.key == curve.key for one in result.curves):
+            console.print(_curve_table(curve, result))
     versions = " · ".join(f"{name} {'/'.join(seen)}" for name, seen in result.versions.items())
     devices = sorted({device for stage in result.stages for device in stage.devices})
     sandboxes = sorted({sandbox for stage in result.stages for sandbox in stage.sandboxes})
@@ -121,11 +124,26 @@ def print_result(result: EvaluationResult, console: Console) -> None:
         console.print(f"[yellow]AutoAttack warns:[/] {escape(warning)}", highlight=False)
 
 
+def _curve_table(curve: CurveDefinition, result: EvaluationResult) -> Table:
+    found = {one.split: one for one in result.curves if one.key == curve.key}
+    splits = [split for split in Split if split in found]
+    examples = ", ".join(f"{found[split].n} {split}" for split in splits)
+    table = Table(title=curve.label, caption=f"value [95 % interval], {examples} examples", title_justify="left",
+                  box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))  # fmt: skip
+    for header in ("ξ", *splits):
+        table.add_column(header, justify="right", no_wrap=True)
+    for points in zip(*(found[split].points for split in splits), strict=True):
+        table.add_row(f"{points[0].position:g}", *(_number(point, curve.unit) for point in points))
+    return table
+
+
 def _cells(m: Measurement | None, unit: Unit) -> tuple[str, str]:
-    if m is None:
-        return "–", "–"
+    return (_number(m, unit), str(m.n)) if m else ("–", "–")
+
+
+def _number(one: Measurement | CurvePoint, unit: Unit) -> str:
     form = ".1%" if unit is Unit.FRACTION else ".3f"
-    return f"{m.value:{form}} [{m.low:{form}}, {m.high:{form}}]", str(m.n)
+    return f"{one.value:{form}} [{one.low:{form}}, {one.high:{form}}]"
 
 
 def _measure(arguments: argparse.Namespace, messages: Console) -> EvaluationResult:

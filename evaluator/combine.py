@@ -10,10 +10,12 @@ import numpy.typing as npt
 
 from evaluator.exceptions import InvalidResult
 from evaluator.intervals import Estimate, bootstrap_grand_mean, bootstrap_mean, difference, wilson
-from evaluator.metrics import METRICS, StageName
+from evaluator.metrics import CURVES, METRICS, StageName
 from evaluator.protocol import EvaluationProtocol, Selection
 from evaluator.results import (
     SCHEMA_VERSION,
+    Curve,
+    CurvePoint,
     EvaluationResult,
     Measurement,
     PassCounts,
@@ -36,6 +38,8 @@ VALUES: dict[StageName, tuple[str, ...]] = {
     StageName.TRUST: PROBES,
     StageName.ROBUST_LOSS: _RESTART_VALUES,
     StageName.FLATNESS: _RESTART_VALUES,
+    StageName.LANDSCAPE: _RESTART_VALUES,
+    StageName.WORST_CASE: _RESTART_VALUES,
     StageName.AUTOATTACK: ("broken_by",),
 }
 """The values a shard of each stage reports: one an example, but for probes."""
@@ -51,7 +55,7 @@ def check(protocol: EvaluationProtocol, result: ShardResult) -> None:
         InvalidResult: it has not; the message says what was seen and what was expected.
     """
     spec = result.spec
-    samples = range(protocol.flatness.samples) if spec.stage is StageName.FLATNESS else (None,)
+    samples = protocol.weight_samples(spec.stage) or (None,)
     if spec.weight_sample not in samples:
         raise InvalidResult(f"{spec} reports on a weight sample that is not one of {samples}")
     asked = protocol.count(spec.stage, spec.split)
@@ -74,8 +78,8 @@ def check(protocol: EvaluationProtocol, result: ShardResult) -> None:
         arrays = {name: np.asarray(values, dtype=np.float64) for name, values in result.values.items()}
     except (TypeError, ValueError) as error:
         raise InvalidResult(f"{spec} reports values that are no table of numbers: {error}") from error
-    settings = {StageName.ROBUST_LOSS: protocol.robust_loss, StageName.FLATNESS: protocol.flatness.attack}
-    shape = (len(spec), settings[spec.stage].restarts) if spec.stage in settings else (len(spec),)
+    attack = protocol.attack(spec.stage)
+    shape = (len(spec), attack.restarts) if attack else (len(spec),)
     for name, array in arrays.items():
         if array.shape != shape:
             raise InvalidResult(f"{spec} reports {name} of shape {array.shape}, expected {shape}")
@@ -147,6 +151,7 @@ def combine(
         stages=tuple(
             _summary(stage, split, results) for stage in StageName for split in Split if (stage, split) in reported
         ),
+        curves=tuple(curve for key in CURVES for split in Split for curve in _curves(protocol, outcomes, key, split)),
     )
     return combined.with_findings(*judge(results)) if protocol.rankable else combined
 
@@ -163,11 +168,7 @@ def robust_loss_by_example(protocol: EvaluationProtocol, results: Sequence[Shard
     Raises:
         InvalidResult: shards are missing or doubled.
     """
-    outcomes, n = _Outcomes(results), protocol.count(StageName.ROBUST_LOSS, split)
-    restarts, confidence = (
-        outcomes.column(StageName.ROBUST_LOSS, split, name, n) for name in ("loss", "wrong_class_confidence")
-    )
-    return robust_losses(restarts, confidence, protocol.robust_loss.selection)
+    return _worst(protocol, _Outcomes(results), StageName.ROBUST_LOSS, split)
 
 
 class _Outcomes:
@@ -216,18 +217,54 @@ def _under_attack(protocol: EvaluationProtocol, outcomes: _Outcomes, split: Spli
     yield "robust_loss", split, bootstrap_mean(reference, seed=protocol.seed), n
     yield "pgd_error", split, wilson(int((correct == 0).any(1).sum()), n), n
 
+    if n := protocol.count(StageName.WORST_CASE, split):
+        found = _at_samples(protocol, outcomes, StageName.WORST_CASE, split)
+        worst = found[found.mean(1).argmax()]
+        yield "worst_case_flatness", split, bootstrap_mean(worst - reference[:n], seed=protocol.seed), n
+
     n = protocol.count(StageName.FLATNESS, split)
     if n == 0:
         return
-    attack = protocol.flatness.attack
-    at_samples = []
-    for sample in range(protocol.flatness.samples):
-        loss, confidence = (outcomes.column(StageName.FLATNESS, split, name, n, sample) for name in _RESTART_VALUES[:2])
-        at_samples.append(robust_losses(loss, confidence, attack.selection))
-    perturbed = np.stack(at_samples)
-    matched = restarts[:n, : attack.restarts].max(1)
+    perturbed = _at_samples(protocol, outcomes, StageName.FLATNESS, split)
+    matched = restarts[:n, : protocol.flatness.attack.restarts].max(1)
     yield "flatness", split, bootstrap_grand_mean(perturbed - reference[:n], seed=protocol.seed), n
     yield "flatness_matched", split, bootstrap_grand_mean(perturbed - matched, seed=protocol.seed), n
+
+
+def _curves(protocol: EvaluationProtocol, outcomes: _Outcomes, key: str, split: Split) -> Iterator[Curve]:
+    """Yield a curve, if it is asked for: the robust loss at each position, or how much higher it is than at w."""
+    n = protocol.count(StageName.LANDSCAPE, split)
+    if n == 0:
+        return
+    losses: defaultdict[float, list[Array]] = defaultdict(list)
+    for sample, place in enumerate(protocol.places(StageName.LANDSCAPE)):
+        losses[place.position].append(_worst(protocol, outcomes, StageName.LANDSCAPE, split, sample))
+    reference: Array | float = 0.0
+    if key == "flatness_by_radius":
+        losses = defaultdict(list, {position: at for position, at in losses.items() if position > 0})
+        reference = _worst(protocol, outcomes, StageName.ROBUST_LOSS, split)[:n]
+    points = []
+    for position, at in losses.items():
+        values = np.stack(at) - reference
+        estimate = bootstrap_grand_mean(values, seed=protocol.seed)
+        points.append(CurvePoint(position, *estimate, by_direction=tuple(values.mean(1).tolist())))
+    if points:
+        yield Curve(key, split, n, tuple(points))
+
+
+def _worst(
+    protocol: EvaluationProtocol, outcomes: _Outcomes, stage: StageName, split: Split, sample: int | None = None
+) -> Array:
+    """Return the robust loss of each example of a stage [n]."""
+    attack, n = protocol.attack(stage), protocol.count(stage, split)
+    assert attack is not None, f"{stage} attacks nothing by PGD"
+    loss, confidence = (outcomes.column(stage, split, name, n, sample) for name in _RESTART_VALUES[:2])
+    return robust_losses(loss, confidence, attack.selection)
+
+
+def _at_samples(protocol: EvaluationProtocol, outcomes: _Outcomes, stage: StageName, split: Split) -> Array:
+    """Return the robust loss of each example at each weight sample [samples, n]."""
+    return np.stack([_worst(protocol, outcomes, stage, split, sample) for sample in protocol.weight_samples(stage)])
 
 
 def _summary(stage: StageName, split: Split, results: Sequence[ShardResult]) -> StageSummary:

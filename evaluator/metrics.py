@@ -1,4 +1,4 @@
-"""Every published number declared once: key, symbol, unit, direction and the stage that makes it (torch-free)."""
+"""Every published number and curve declared once: key, symbol, unit, and the stage that makes it (torch-free)."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +13,8 @@ class StageName(StrEnum):
     TRUST = "trust"
     ROBUST_LOSS = "robust_loss"
     FLATNESS = "flatness"
+    LANDSCAPE = "landscape"
+    WORST_CASE = "worst_case"
     AUTOATTACK = "autoattack"
 
 
@@ -82,6 +84,11 @@ _ALL = (
         "the same, minus RLoss(w) of the first restart alone: equal attack strength on both sides",
     ),
     Metric(
+        "worst_case_flatness", "Worst flatness", "worst-case flatness", Unit.NATS, Direction.LOWER,
+        StageName.WORST_CASE, True,
+        "RLoss(w+ν) with one restart at the worst ν of B_ξ(w) that ascents on weights and inputs found, minus RLoss(w)",
+    ),
+    Metric(
         "robust_loss_gap", "RLoss gap", "robust loss generalization gap", Unit.NATS, Direction.LOWER,
         StageName.ROBUST_LOSS, False, "robust loss on test minus robust loss on train",
     ),
@@ -92,3 +99,29 @@ _ALL = (
 )  # fmt: skip  # one metric a paragraph reads better than one argument a line
 
 METRICS: dict[str, Metric] = {metric.key: metric for metric in _ALL}
+
+
+@dataclass(frozen=True)
+class CurveDefinition:
+    """One published curve over the signed radius ξ of a displacement of the weights; once for test, once for train."""
+
+    key: str
+    symbol: str
+    label: str
+    unit: Unit
+    stage: StageName
+    definition: str
+
+
+_CURVES = (
+    CurveDefinition(
+        "flatness_by_radius", "Flatness(ξ)", "average-case flatness by radius", Unit.NATS, StageName.LANDSCAPE,
+        "mean over random ν of relative norm ξ of RLoss(w+ν) with one restart, minus RLoss(w) with all restarts",
+    ),
+    CurveDefinition(
+        "landscape", "RLoss(ξ)", "robust loss along random directions", Unit.NATS, StageName.LANDSCAPE,
+        "RLoss(w+ν) with one restart, mean over random directions of ν, at a signed distance ξ along each",
+    ),
+)  # fmt: skip  # as above
+
+CURVES: dict[str, CurveDefinition] = {curve.key: curve for curve in _CURVES}

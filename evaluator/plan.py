@@ -13,7 +13,7 @@ from evaluator.results import ShardSpec
 from evaluator.types import Split
 
 NEEDS: Mapping[StageName, StageName] = dict.fromkeys(
-    (StageName.TRUST, StageName.ROBUST_LOSS, StageName.FLATNESS, StageName.AUTOATTACK), StageName.CLEAN
+    (stage for stage in StageName if stage is not StageName.CLEAN), StageName.CLEAN
 )
 """Which stage must be done before one begins: a network that fails on clean images shall cost no attack."""
 
@@ -24,7 +24,19 @@ GROWTH = 8
 """How many times larger than the last one a piece may be, whatever that one's seconds promise."""
 
 
-_ORDER = (StageName.CLEAN, StageName.TRUST, StageName.AUTOATTACK, StageName.ROBUST_LOSS, StageName.FLATNESS)
+UNCUT = (StageName.TRUST, StageName.WORST_CASE)
+"""What is measured of a stage needs all of its examples at once."""
+
+
+_ORDER = (
+    StageName.CLEAN,
+    StageName.TRUST,
+    StageName.AUTOATTACK,
+    StageName.WORST_CASE,
+    StageName.ROBUST_LOSS,
+    StageName.FLATNESS,
+    StageName.LANDSCAPE,
+)
 
 
 class Cost(NamedTuple):
@@ -49,10 +61,10 @@ def cut(
 
     `last` is the cost of the last piece of the stage. A piece is at most half of what is left, down to a tenth of the
     target, so that several workers end together. AutoAttack is cut at the protocol's own chunks, because its attacks
-    draw by position within a chunk; probes are never cut; everything else at multiples of 4 examples, and no piece is
+    draw by position within a chunk; what is `UNCUT` never; everything else at multiples of 4 examples, and no piece is
     smaller.
     """
-    if spec.stage is StageName.TRUST:
+    if spec.stage in UNCUT:
         return spec, None
     grain = protocol.autoattack.chunk_size if spec.stage is StageName.AUTOATTACK else FIRST_EXAMPLES
     size = 0
@@ -67,5 +79,5 @@ def cut(
 
 def _stage(protocol: EvaluationProtocol, stage: StageName, split: Split) -> Iterator[ShardSpec]:
     if count := protocol.count(stage, split):
-        for sample in range(protocol.flatness.samples) if stage is StageName.FLATNESS else (None,):
+        for sample in protocol.weight_samples(stage) or (None,):
             yield ShardSpec(stage, split, 0, count, sample)

@@ -5,9 +5,11 @@ A protocol is never edited once numbers were published under it: the next versio
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from functools import cached_property
+from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter
 
@@ -85,11 +87,51 @@ class Examples:
 
 
 @dataclass(frozen=True)
+class LandscapeSettings:
+    """RLoss(w + ν) along the directions of average-case flatness, at signed radii ξ in ascending order.
+
+    Directions, their number and the attack are those of flatness.
+    """
+
+    positions: tuple[float, ...]
+    examples: Examples
+
+    def __post_init__(self) -> None:
+        if not self.positions or list(self.positions) != sorted(set(self.positions)):
+            raise InvalidRequest(f"a landscape needs positions in ascending order, each once, got {self.positions}")
+
+
+@dataclass(frozen=True)
+class WorstCaseSettings:
+    """Worst-case flatness: `restarts` ascents on weights and inputs together, of `steps` steps each.
+
+    A step moves each tensor of ν by the share `step_size` of its radius, and the inputs by the step of the robust loss.
+    """
+
+    xi: float
+    steps: int
+    step_size: float
+    restarts: int
+    examples: Examples
+
+    def __post_init__(self) -> None:
+        if not (self.xi > 0 and self.step_size > 0 and self.steps > 0 and self.restarts > 0):
+            raise InvalidRequest(f"worst-case flatness needs a radius, steps and restarts above 0, got {self}")
+
+
+class Place(NamedTuple):
+    """A place in weight space: the signed radius along one of the directions of flatness."""
+
+    position: float
+    direction: int
+
+
+@dataclass(frozen=True)
 class EvaluationProtocol:
     """Everything that decides a number, and nothing that does not (no batch size, no device, no worker count).
 
     A stage on 0 examples is not measured, and its numbers do not exist. What ranks must: `rankable` needs AutoAttack
-    and robust loss on test.
+    and robust loss on test. What became possible later is None where it is not asked for, and then not in the JSON.
     """
 
     name: str
@@ -105,6 +147,8 @@ class EvaluationProtocol:
     flatness: FlatnessSettings
     flatness_examples: Examples
     rankable: bool = True
+    landscape: LandscapeSettings | None = None
+    worst_case: WorstCaseSettings | None = None
 
     def __post_init__(self) -> None:
         if not self.columns():
@@ -115,13 +159,13 @@ class EvaluationProtocol:
                     f"protocol {self.name} is rankable but asks for 0 test examples of {stage}, by which entries are "
                     "ranked; give it some, or set rankable to False"
                 )
-        for split in Split:
-            if self.flatness_examples.count(split) > self.robust_loss_examples.count(split):
-                raise InvalidRequest(
-                    f"protocol {self.name}: flatness on {split} needs the robust loss of the same examples, "
-                    f"but asks for {self.flatness_examples.count(split)} of "
-                    f"{self.robust_loss_examples.count(split)}"
-                )
+        for stage in (StageName.FLATNESS, StageName.LANDSCAPE, StageName.WORST_CASE):
+            for split in Split:
+                if self.count(stage, split) > self.robust_loss_examples.count(split):
+                    raise InvalidRequest(
+                        f"protocol {self.name}: {stage} on {split} needs the robust loss of the same examples, "
+                        f"but asks for {self.count(stage, split)} of {self.robust_loss_examples.count(split)}"
+                    )
 
     @cached_property
     def digest(self) -> str:
@@ -136,9 +180,36 @@ class EvaluationProtocol:
             StageName.CLEAN: self.clean_examples,
             StageName.ROBUST_LOSS: self.robust_loss_examples,
             StageName.FLATNESS: self.flatness_examples,
+            StageName.LANDSCAPE: self.landscape.examples if self.landscape else _NO_EXAMPLES,
+            StageName.WORST_CASE: self.worst_case.examples if self.worst_case else _NO_EXAMPLES,
             StageName.AUTOATTACK: self.autoattack_examples,
         }
         return examples[stage].count(split)
+
+    def attack(self, stage: StageName) -> PgdSettings | None:
+        """Return how PGD attacks in a stage; None where another attack or none does."""
+        attacks = {
+            StageName.ROBUST_LOSS: self.robust_loss,
+            StageName.FLATNESS: self.flatness.attack,
+            StageName.LANDSCAPE: self.flatness.attack,
+            StageName.WORST_CASE: self.flatness.attack,
+        }
+        return attacks.get(stage)
+
+    def places(self, stage: StageName) -> tuple[Place, ...]:
+        """Return the places that a stage goes to, by weight sample; none where it stays at w or looks for the worst."""
+        positions: tuple[float, ...] = ()
+        if stage is StageName.FLATNESS:
+            positions = (self.flatness.neighborhood.xi,)
+        elif stage is StageName.LANDSCAPE and self.landscape:
+            positions = self.landscape.positions
+        return tuple(Place(position, k) for position in positions for k in range(self.flatness.samples))
+
+    def weight_samples(self, stage: StageName) -> Sequence[int]:
+        """Return what `ShardSpec.weight_sample` counts in a stage: places, or restarts; none where it stays at w."""
+        if stage is StageName.WORST_CASE and self.worst_case:
+            return range(self.worst_case.restarts)
+        return range(len(self.places(stage)))
 
     def columns(self) -> tuple[str, ...]:
         """Return the columns of all numbers that are measured, in the order of `METRICS`; a gap needs both splits."""
@@ -166,16 +237,24 @@ class EvaluationProtocol:
             robust_loss_examples=self.robust_loss_examples.limited(limit),
             autoattack_examples=self.autoattack_examples.limited(limit),
             flatness_examples=self.flatness_examples.limited(limit),
+            landscape=self.landscape and replace(self.landscape, examples=self.landscape.examples.limited(limit)),
+            worst_case=self.worst_case and replace(self.worst_case, examples=self.worst_case.examples.limited(limit)),
             rankable=False,
         )
 
 
 _PROTOCOL = TypeAdapter(EvaluationProtocol)
+_NO_EXAMPLES = Examples(test=0, train=0)
+
+
+def to_fields(protocol: EvaluationProtocol) -> dict[str, Any]:
+    """Return all fields, nested ones as dictionaries; without those that are None, as protocols had them before."""
+    return {name: value for name, value in asdict(protocol).items() if value is not None}
 
 
 def to_json(protocol: EvaluationProtocol) -> str:
     """Return the canonical JSON of all fields: sorted keys, no spaces. The digest is taken over it."""
-    return json.dumps(asdict(protocol), sort_keys=True, separators=(",", ":"))
+    return json.dumps(to_fields(protocol), sort_keys=True, separators=(",", ":"))
 
 
 def from_json(text: str) -> EvaluationProtocol:
@@ -226,7 +305,6 @@ STUTZ2021_CIFAR10 = replace(
 
 # Snapshots on the way and early-stopped ones need a part of the numbers only. What is left is defined as in the full
 # protocol: an early-stopped error is compared with the final one, and a curve ends near the final numbers.
-_NO_EXAMPLES = Examples(test=0, train=0)
 
 
 def _curve_of(full: EvaluationProtocol, name: str, examples: Examples) -> EvaluationProtocol:
@@ -253,6 +331,26 @@ def _stopped_of(full: EvaluationProtocol, name: str) -> EvaluationProtocol:
         rankable=False,
     )
 
+
+_RADII = (0.1, 0.25, 0.5, 0.75, 1.0)
+
+
+def _shape_of(full: EvaluationProtocol, name: str, examples: Examples) -> EvaluationProtocol:
+    """Return what shows the shape of a minimum: robust loss, landscape to both sides, worst case, on `examples`."""
+    positions = (*(-radius for radius in reversed(_RADII)), 0.0, *_RADII)
+    return replace(
+        full,
+        name=name,
+        robust_loss_examples=examples,
+        autoattack_examples=_NO_EXAMPLES,
+        flatness_examples=_NO_EXAMPLES,
+        rankable=False,
+        landscape=LandscapeSettings(positions, examples),
+        worst_case=WorstCaseSettings(xi=0.003, steps=20, step_size=0.25, restarts=10, examples=examples),
+    )
+
+
+CIFAR10_SHAPE = _shape_of(CIFAR10_LINF, "cifar10-shape", Examples(test=500, train=500))
 
 STUTZ2021_CURVE = _curve_of(STUTZ2021_CIFAR10, "stutz2021-curve", Examples(test=500, train=500))
 
@@ -288,6 +386,8 @@ DIGITS_CURVE = _curve_of(DIGITS_DEMO, "digits-curve", Examples(test=200, train=1
 
 DIGITS_STOPPED = _stopped_of(DIGITS_DEMO, "digits-stopped")
 
+DIGITS_SHAPE = _shape_of(DIGITS_DEMO, "digits-shape", Examples(test=80, train=40))
+
 _smoke_pgd = PgdSettings(steps=3, step_size=0.06, restarts=2)
 
 SMOKE = replace(
@@ -308,10 +408,12 @@ PROTOCOLS: dict[str, tuple[EvaluationProtocol, ...]] = {
     "digits-demo": (DIGITS_DEMO,),
     "digits-curve": (DIGITS_CURVE,),
     "digits-stopped": (DIGITS_STOPPED,),
+    "digits-shape": (DIGITS_SHAPE,),
     "cifar10-linf": (CIFAR10_LINF,),
     "cifar10-l2": (CIFAR10_L2,),
     "cifar100-linf": (CIFAR100_LINF,),
     "svhn-linf": (SVHN_LINF,),
+    "cifar10-shape": (CIFAR10_SHAPE,),
     "stutz2021-cifar10": (STUTZ2021_CIFAR10,),
     "stutz2021-curve": (STUTZ2021_CURVE,),
     "stutz2021-stopped": (STUTZ2021_STOPPED,),

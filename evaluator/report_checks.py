@@ -46,7 +46,7 @@ def check_values(protocol: EvaluationProtocol, result: ShardResult) -> None:
     if spec.stage not in AUDITED:
         return
     classes = find_dataset_facts(protocol.dataset).classes
-    if spec.stage in (StageName.ROBUST_LOSS, StageName.FLATNESS):
+    if protocol.attack(spec.stage):
         _refuse(result, _laws_under_attack(*_columns(result), classes))
     if spec.stage is StageName.CLEAN:
         _refuse(result, _laws_of_clean(*_columns(result), classes))
@@ -62,18 +62,14 @@ def least_passes(protocol: EvaluationProtocol, result: ShardResult) -> PassCount
     """Return how many passes the outcomes of a report take at least."""
     spec = result.spec
     n = len(spec)
-    match spec.stage:
-        case StageName.ROBUST_LOSS | StageName.FLATNESS:
-            flatness = spec.stage is StageName.FLATNESS
-            attack = protocol.flatness.attack if flatness else protocol.robust_loss
-            # steps + 1 iterates, and the best of them once more for its confidence
-            return PassCounts(n * attack.restarts * (attack.steps + 2), n * attack.restarts * attack.steps)
-        case StageName.AUTOATTACK:
-            robust = result.values["broken_by"].count("robust")
-            # of APGD's steps + 1 iterates the last one needs no gradient; FAB and Square take more
-            return PassCounts(n + robust * _APGD_RUNS * (_APGD_STEPS + 1), robust * _APGD_RUNS * _APGD_STEPS)
-        case _:
-            return PassCounts(n, 0)
+    if attack := protocol.attack(spec.stage):
+        # steps + 1 iterates, and the best of them once more for its confidence
+        return PassCounts(n * attack.restarts * (attack.steps + 2), n * attack.restarts * attack.steps)
+    if spec.stage is StageName.AUTOATTACK:
+        robust = result.values["broken_by"].count("robust")
+        # of APGD's steps + 1 iterates the last one needs no gradient; FAB and Square take more
+        return PassCounts(n + robust * _APGD_RUNS * (_APGD_STEPS + 1), robust * _APGD_RUNS * _APGD_STEPS)
+    return PassCounts(n, 0)
 
 
 def check_labels(result: ShardResult, known: Mapping[int, int]) -> None:

@@ -9,8 +9,8 @@ from evaluator.metrics import StageName, column
 from evaluator.trust.findings import Finding, Verdict
 from evaluator.types import Split
 
-SCHEMA_VERSION = 1
-"""Version of the JSON below; a reader of version n reads every version ≤ n."""
+SCHEMA_VERSION = 2
+"""Version of the JSON below; a reader of version n reads every version ≤ n. Version 2 added `curves`."""
 
 _strict = with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
 
@@ -51,7 +51,7 @@ class PassCounts:
 class ShardResult:
     """Per-example outcomes of one shard: each value is a list over its examples (of lists over restarts, where named).
 
-    stage → values: clean → loss, prediction, label · robust_loss and flatness → loss[restart],
+    stage → values: clean → loss, prediction, label · robust_loss, flatness and landscape → loss[restart],
     wrong_class_confidence[restart], correct[restart] · autoattack → broken_by (see `combine.BROKEN_BY`). Of trust, each
     of `trust.findings.PROBES` is one number for all examples, or none where there is nothing to probe.
     """
@@ -83,6 +83,29 @@ class Measurement:
     def column(self) -> str:
         """The name under which this number stands in tables, JSON and CSV."""
         return column(self.metric, self.split)
+
+
+@_strict
+@dataclass(frozen=True)
+class CurvePoint:
+    """The value of a curve at a signed radius, with its 95 % interval, and its mean over examples by direction."""
+
+    position: float
+    value: float
+    low: float
+    high: float
+    by_direction: tuple[float, ...]
+
+
+@_strict
+@dataclass(frozen=True)
+class Curve:
+    """One of `metrics.CURVES` on a split, from n examples; its points in ascending order of position."""
+
+    key: str
+    split: Split
+    n: int
+    points: tuple[CurvePoint, ...]
 
 
 @_strict
@@ -122,6 +145,7 @@ class EvaluationResult:
     stages: tuple[StageSummary, ...]
     findings: tuple[Finding, ...] = ()
     """What the trust checks found; a result that fails one is not rankable."""
+    curves: tuple[Curve, ...] = ()
 
     def measurement(self, column: str) -> Measurement:
         """Return the number of one column, for example `robust_loss_test`; KeyError where it was not asked for."""
@@ -135,6 +159,7 @@ class EvaluationResult:
 
 _SHARD = TypeAdapter(ShardResult)
 _EVALUATION = TypeAdapter(EvaluationResult)
+_CURVES = TypeAdapter(tuple[Curve, ...])
 
 
 def shard_to_json(result: ShardResult) -> str:
@@ -155,3 +180,14 @@ def evaluation_to_json(result: EvaluationResult, *, indent: int | None = None) -
 def evaluation_from_json(text: str) -> EvaluationResult:
     """Parse what `evaluation_to_json` wrote; pydantic.ValidationError when it is anything else."""
     return _EVALUATION.validate_json(text)
+
+
+def curves_to_fields(curves: tuple[Curve, ...]) -> list[dict[str, Any]]:
+    """Return curves as what JSON is made of."""
+    fields: list[dict[str, Any]] = _CURVES.dump_python(curves, mode="json")
+    return fields
+
+
+def curves_from_fields(fields: list[dict[str, Any]]) -> tuple[Curve, ...]:
+    """Return what `curves_to_fields` was given; pydantic.ValidationError when it is anything else."""
+    return _CURVES.validate_python(fields)

@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     FLATNESS_START = 2
     WEIGHTS = 3
     TRUST = 4
+    WORST_CASE_START = 5
 
 
 class Noise(Protocol):

@@ -14,8 +14,9 @@ from evaluator.attacks import pgd
 from evaluator.attacks.autoattack import first_broken_by
 from evaluator.datasets import Dataset
 from evaluator.exceptions import InvalidCheckpoint
-from evaluator.flatness.neighborhood import sphere_sample
+from evaluator.flatness.neighborhood import displacement
 from evaluator.flatness.perturbation import perturbed
+from evaluator.flatness.worst_case import worst_offsets
 from evaluator.metrics import StageName
 from evaluator.observed import full_float32, observed
 from evaluator.plan import FIRST_EXAMPLES
@@ -72,16 +73,33 @@ def measure(
                 values = {name: [probes[name]] if name in probes else [] for name in PROBES}
             case StageName.ROBUST_LOSS:
                 values = _attacked(model, batches(), protocol, protocol.robust_loss, spec, Purpose.ROBUST_LOSS_START, 0)
-            case StageName.FLATNESS:
+            case StageName.FLATNESS | StageName.LANDSCAPE:
                 assert spec.weight_sample is not None, f"{spec} names no weight sample"
-                neighborhood = protocol.flatness.neighborhood
-                offsets = sphere_sample(model, neighborhood, seed=protocol.seed, sample=spec.weight_sample)
+                place = protocol.places(spec.stage)[spec.weight_sample]
+                offsets = displacement(model, place.position, seed=protocol.seed, direction=place.direction)
                 attack = protocol.flatness.attack
                 with perturbed(model, offsets):
                     values = _attacked(
                         model, batches(), protocol, attack, spec, Purpose.FLATNESS_START,
-                        spec.weight_sample * attack.restarts,
+                        place.direction * attack.restarts,
                     )  # fmt: skip
+            case StageName.WORST_CASE:
+                settings, restart, attack = protocol.worst_case, spec.weight_sample, protocol.flatness.attack
+                assert settings is not None, f"{protocol.label} has no settings of {spec}"
+                assert restart is not None, f"{spec} names no restart"
+                noise = ExampleNoise(
+                    protocol.seed, Purpose.WORST_CASE_START, spec.split, range(spec.start, spec.stop), restart
+                )
+                start = pgd.initial_perturbation(images.shape, attack.initialization, protocol.threat_model, noise)
+                offsets = worst_offsets(
+                    model, images, labels, images + start.to(device), threat_model=protocol.threat_model,
+                    input_step=attack.step_size, settings=settings, seed=protocol.seed, restart=restart,
+                    batch_size=size, tick=tick,
+                )  # fmt: skip
+                with perturbed(model, offsets):
+                    values = _attacked(
+                        model, batches(), protocol, attack, spec, Purpose.FLATNESS_START, restart * attack.restarts
+                    )
             case StageName.AUTOATTACK:
                 outcomes, warnings = first_broken_by(
                     model, images, labels, threat_model=protocol.threat_model, settings=protocol.autoattack,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainers.loop import TrainedVariant
 
 STUDY = STUDIES["digits"]
-PROTOCOL, CURVE = find_protocol(STUDY.protocol), find_protocol(STUDY.curve)
+PROTOCOL, CURVE, SHAPE = find_protocol(STUDY.protocol), find_protocol(STUDY.curve), find_protocol("digits-shape")
 SEED = 0
 CONTROL = "digits/clean"
 VARIANTS = (
@@ -32,6 +32,9 @@ VARIANTS = (
 )
 """Recipes: plain adversarial training, what makes its minima flatter, and a control without adversary."""
 
+SHAPED = ("digits/at", "digits/awp")
+"""Of these the shape of the minimum is measured, too: a sharp one and a flat one."""
+
 FOLDER = settings.BASE_DIR / "var" / "demo"
 """Where log, board, picture and report go."""
 
@@ -43,9 +46,14 @@ def train(*, processes: int, report: Report) -> list["TrainedVariant"]:
 
 
 def submit(variants: Iterable["TrainedVariant"]) -> list[Submission]:
-    """Hand in every checkpoint as a stranger's would be, and every other snapshot of plain adversarial training."""
+    """Hand in every checkpoint as a stranger's would be, every other snapshot of plain adversarial training, and two
+    checkpoints once more for the shape of their minima.
+    """
     variants = list(variants)
     submissions = [references.submit(one.checkpoint, one.recipe.title, PROTOCOL) for one in variants]
+    submissions += [
+        references.submit(one.checkpoint, one.recipe.title, SHAPE) for one in variants if one.recipe.name in SHAPED
+    ]
     baseline = variants[0]
     on_the_way = [*baseline.snapshots[1::2], baseline.final]
     return submissions + [

@@ -40,7 +40,10 @@ class EntriesOut(Schema):
 
 
 class EntryInFull(EntryLine):
-    """All that is published of one entry: numbers by the board's columns, stages, findings of the trust checks."""
+    """All that is published of one entry: numbers by the board's columns, stages, findings of the trust checks, curves.
+
+    Curves are those that its own run measured.
+    """
 
     run_id: str
     rankable: bool
@@ -60,6 +63,7 @@ class EntryInFull(EntryLine):
     numbers: dict[str, NumberOut]
     stages: list[dict[str, Any]]
     findings: list[dict[str, Any]]
+    curves: list[dict[str, Any]]
     robust_on_test: str
 
 
@@ -69,7 +73,7 @@ class EntryInFull(EntryLine):
 @limited("api")
 def entries(request: HttpRequest, asked: Query[Paging]) -> EntriesOut:
     """All entries of all protocols, those published last first."""
-    rows = Entry.objects.select_related("submission").defer("stages", "findings", "robust_on_test")
+    rows = Entry.objects.select_related("submission").defer("stages", "findings", "curves", "robust_on_test")
     page, following = newest_first(rows, asked, slug="submission__slug", at="submission__published_at")
     return EntriesOut(entries=[EntryLine(**_line(entry)) for entry in page], next=following)
 
@@ -106,6 +110,7 @@ def entry(request: HttpRequest, slug: str) -> EntryInFull:
         numbers={key: NumberOut(value=one.value, low=one.low, high=one.high, n=one.n) for key, one in numbers},
         stages=found.stages,
         findings=found.findings,
+        curves=found.curves,
         robust_on_test=found.robust_on_test,
     )
 

@@ -36,6 +36,7 @@ PAGES: dict[str, frozenset[str]] = {
     "entry": frozenset(),
     "badge": frozenset(),
     "citation": frozenset(),
+    "shape-file": frozenset(),
     "protocols": frozenset(),
     "reported": frozenset(),
     "about": frozenset(),

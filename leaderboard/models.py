@@ -107,6 +107,7 @@ class Entry(models.Model):
     versions = models.JSONField()
     stages = models.JSONField()
     findings = models.JSONField(default=list)
+    curves = models.JSONField(default=list)
     seconds = models.FloatField()
     robust_on_test = models.TextField()
     """One character a test example in the data set's order: 1 when AutoAttack never broke it, else 0."""

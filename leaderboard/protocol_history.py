@@ -2,10 +2,10 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from evaluator.protocol import EvaluationProtocol
+from evaluator.protocol import EvaluationProtocol, to_fields
 
 ABSENT = "–"
 """What stands for a field that a version does not have."""
@@ -40,7 +40,7 @@ def history(versions: Sequence[EvaluationProtocol], sentences: Mapping[str, str]
     found = [
         Version(
             protocol=protocol,
-            fields=tuple(flat(asdict(protocol)).items()),
+            fields=tuple(flat(to_fields(protocol)).items()),
             previous=previous,
             changes=changes(previous, protocol) if previous else (),
             sentence=sentences.get(protocol.label, ""),
@@ -52,7 +52,7 @@ def history(versions: Sequence[EvaluationProtocol], sentences: Mapping[str, str]
 
 def changes(before: EvaluationProtocol, after: EvaluationProtocol) -> tuple[Change, ...]:
     """Return every field that differs, but for the version itself."""
-    old, new = flat(asdict(before)), flat(asdict(after))
+    old, new = flat(to_fields(before)), flat(to_fields(after))
     pairs = {name: (old.get(name, ABSENT), new.get(name, ABSENT)) for name in (*new, *old) if name != "version"}
     return tuple(Change(name, *pair) for name, pair in pairs.items() if pair[0] != pair[1])
 

@@ -92,6 +92,12 @@ def entry(slug: str) -> Entry | None:
     )
 
 
+def shape(submission: Submission) -> Entry | None:
+    """Return the entry published last that has curves of the same checkpoint, or None where none has."""
+    same = Entry.objects.filter(submission__checkpoint_sha256=submission.checkpoint_sha256).exclude(curves=[])
+    return same.select_related("submission").order_by("-submission__published_at", "-pk").first()
+
+
 def compared(slugs: Sequence[str]) -> dict[str, Entry]:
     """Return the published entries among `slugs` with their measurements, in that order."""
     entries = Entry.objects.filter(submission__slug__in=slugs).select_related("submission")
@@ -170,7 +176,7 @@ def measured(protocol_name: str) -> list[Measured]:
         )
         .select_related("submission")
         .prefetch_related(Prefetch("measurements", to_attr="numbers"))
-        .defer("stages", "versions", "robust_on_test", "submission__protocol")
+        .defer("stages", "versions", "curves", "robust_on_test", "submission__protocol")
         .order_by("submission__published_at", "id")
     )
     recipes: dict[str, Recipe | None] = {}

@@ -25,7 +25,7 @@ from evaluator.exceptions import ArtifactsUnavailable, Fault, InvalidRequest
 from evaluator.logs import about
 from evaluator.metrics import StageName
 from evaluator.protocol import EvaluationProtocol, from_json, to_json
-from evaluator.results import EvaluationResult
+from evaluator.results import EvaluationResult, curves_to_fields
 from evaluator.safetensors_header import read_header
 from evaluator.scratch import scratch_folder
 from evaluator.store import (
@@ -206,6 +206,7 @@ def publish_run(run_id: UUID) -> Entry | None:
                 "versions": result.versions,
                 "stages": [asdict(stage) for stage in result.stages],
                 "findings": [asdict(finding) for finding in result.findings],
+                "curves": curves_to_fields(result.curves),
                 "seconds": sum(stage.seconds for stage in result.stages),
                 "robust_on_test": _robust_on_test(store, run_id),
             },

@@ -13,7 +13,7 @@ from evaluator.metrics import METRICS, StageName
 from evaluator.protocol import PROTOCOLS
 from evaluator.trust.findings import Verdict
 from evaluator.types import Split
-from leaderboard import objections, page_charts, protocol_history, report, selectors, sharing
+from leaderboard import objections, page_charts, protocol_history, report, selectors, shape, sharing
 from leaderboard.access import Rule, access
 from leaderboard.analysis import STUDIES
 from leaderboard.details import details_of
@@ -55,6 +55,7 @@ def entry(request: HttpRequest, slug: str) -> HttpResponse:
             "outcomes": [(cause, [outcomes[split].get(cause, 0) for split in attacked]) for cause in BROKEN_BY],
             "splits": attacked,
             "bibtex": sharing.bibtex(found, request),
+            "shape": shape.contents(submission),
             "findings": found.findings,
             "failed": sum(finding["verdict"] == Verdict.FAIL for finding in found.findings),
             "warned": sum(finding["verdict"] == Verdict.WARN for finding in found.findings),

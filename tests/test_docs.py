@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from evaluator.environment import read_environment
-from evaluator.metrics import METRICS
+from evaluator.metrics import CURVES, METRICS
 from evaluator.protocol import PROTOCOLS
 from evaluator.types import Split
 from tests.test_house import ROOT, modules
@@ -67,6 +67,13 @@ def test_every_metric_is_defined_as_it_is_declared(metric):
     _, symbol, unit, arrow, stage, definition = row(document("docs/measurement.md"), metric.key)
     expected = (metric.symbol, metric.unit, metric.direction.arrow, f"`{metric.stage}`")
     assert (symbol, unit, arrow, stage) == expected
+    assert definition
+
+
+@pytest.mark.parametrize("curve", CURVES.values(), ids=CURVES)
+def test_every_curve_is_defined_as_it_is_declared(curve):
+    _, symbol, unit, stage, definition = row(document("docs/measurement.md"), curve.key)
+    assert (symbol, unit, stage) == (curve.symbol, curve.unit, f"`{curve.stage}`")
     assert definition
 
 

@@ -1,4 +1,4 @@
-"""B_ξ(w): which weights are perturbed, and a random point on its sphere (Stutz et al. 2021, Eq. 6 and Sec. 3.2)."""
+"""B_ξ(w): which weights are perturbed, and random directions in which (Stutz et al. 2021, Eq. 6 and Sec. 3.2)."""
 
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
@@ -22,15 +22,20 @@ def perturbed_tensors(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def sphere_sample(model: nn.Module, neighborhood: Neighborhood, *, seed: int, sample: int) -> dict[str, Tensor]:
-    """Return ν by tensor name with ‖ν⁽ˡ⁾‖₂ = ξ‖w⁽ˡ⁾‖₂ and a direction uniform on the sphere.
+    """Return ν by tensor name with ‖ν⁽ˡ⁾‖₂ = ξ‖w⁽ˡ⁾‖₂ and a direction uniform on the sphere; see `displacement`."""
+    return displacement(model, neighborhood.xi, seed=seed, direction=sample)
 
-    The same `seed`, `sample` and tensor name give the same direction for every model, so that models are compared
-    under common random numbers. Tensors of zero norm are left out.
+
+def displacement(model: nn.Module, position: float, *, seed: int, direction: int) -> dict[str, Tensor]:
+    """Return ν by tensor name, `position` · ‖w⁽ˡ⁾‖₂ along a direction that is uniform on the unit sphere.
+
+    The same `seed`, `direction` and tensor name give the same direction for every model and position, so that both are
+    compared under common random numbers. Tensors of zero norm are left out.
     """
     offsets: dict[str, Tensor] = {}
     for name, weight in perturbed_tensors(model).items():
         norm = weight.detach().norm()
         if norm > 0:
-            direction = weight_direction(seed, name, sample, weight.shape).to(weight.device, weight.dtype)
-            offsets[name] = neighborhood.xi * norm * direction / direction.norm()
+            drawn = weight_direction(seed, name, direction, weight.shape).to(weight.device, weight.dtype)
+            offsets[name] = position * norm * drawn / drawn.norm()
     return offsets

@@ -272,14 +272,14 @@ class RunStore(RunReader, StatusReader, TurnReader):
         run, stored = self.run(run_id), self.result(run_id)
         if run is None or stored is None:
             return None
-        again = {one.column: one for one in _combined(run, self.shard_results(run_id)).measurements}
-        for one in stored.measurements:
-            other = again.get(one.column)
+        again = _numbers(_combined(run, self.shard_results(run_id)))
+        for name, (value, n) in _numbers(stored).items():
+            other = again.get(name)
             # sums in another order, as another version of numpy may take them, differ in the last digits
-            if other is None or not (one.n == other.n and math.isclose(one.value, other.value, rel_tol=1e-9)):
+            if other is None or not (n == other[1] and math.isclose(value, other[0], rel_tol=1e-9)):
                 raise InvalidResult(
-                    f"run {run_id} has {one.column} = {one.value:g} on {one.n} examples, but its reports give "
-                    f"{other and other.value!r}; somebody changed the run store: restore a backup, or measure it again"
+                    f"run {run_id} has {name} = {value:g} on {n} examples, but its reports give {other and other[0]!r}"
+                    "; somebody changed the run store: restore a backup, or measure it again"
                 )
         return stored
 
@@ -342,3 +342,12 @@ def _combined(run: RunRecord, reports: Sequence[ShardResult]) -> EvaluationResul
 def _check_attacked(report: ShardResult, clean: Sequence[ShardResult]) -> None:
     check_against_clean(report, clean)
     check_starts(report, clean)
+
+
+def _numbers(result: EvaluationResult) -> dict[str, tuple[float, int]]:
+    """Return everything that a result says, by name: values with their n, those of curves at each position."""
+    return {one.column: (one.value, one.n) for one in result.measurements} | {
+        f"{curve.key}_{curve.split} at {point.position:g}": (point.value, curve.n)
+        for curve in result.curves
+        for point in curve.points
+    }

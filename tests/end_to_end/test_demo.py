@@ -13,7 +13,8 @@ if __name__ == "__main__":
     import django
     django.setup()
     from django.core.management import call_command
-    from evaluator.protocol import SMOKE
+    from dataclasses import replace
+    from evaluator.protocol import SMOKE, Examples, LandscapeSettings
     from leaderboard import demo
     from trainers.recipe import load_recipe, override
 
@@ -23,6 +24,11 @@ if __name__ == "__main__":
     }
     demo.FOLDER = Path(sys.argv[1])
     demo.PROTOCOL = demo.CURVE = SMOKE
+    few = Examples(test=4, train=4)
+    demo.SHAPE = replace(
+        SMOKE, name="shape", clean_examples=few, robust_loss_examples=few, autoattack_examples=Examples(0, 0),
+        flatness_examples=Examples(0, 0), landscape=LandscapeSettings((-0.25, 0.25), few),
+    )
     demo.VARIANTS = ("digits/at", "digits/trades", demo.CONTROL)
     demo.load_recipe = lambda name: override(load_recipe(name), small)
     call_command("demo", processes=2)

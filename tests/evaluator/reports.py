@@ -32,8 +32,9 @@ def report(protocol: EvaluationProtocol, spec: ShardSpec) -> ShardResult:
         case StageName.AUTOATTACK:
             values = {"broken_by": [BROKEN_BY[i % 5] if i % 5 == 0 else BROKEN_BY[1 + i % 5] for i in indices]}
         case _:
-            flatness = spec.stage is StageName.FLATNESS
-            restarts = (protocol.flatness.attack if flatness else protocol.robust_loss).restarts
+            attack = protocol.attack(spec.stage)
+            assert attack is not None
+            restarts = attack.restarts
             loss = [[0.1 * i + shift + r for r in range(restarts)] for i in indices]
             values = {
                 "loss": loss,

@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from evaluator import cli
 from evaluator.child import MeasuringChild
-from evaluator.protocol import PROTOCOLS, SMOKE, Examples
+from evaluator.metrics import CURVES
+from evaluator.protocol import PROTOCOLS, SMOKE, Examples, LandscapeSettings
 from evaluator.results import evaluation_from_json
 from evaluator.safetensors_header import read_header
 from evaluator.store import RunState, RunStore
@@ -68,6 +69,22 @@ def test_numbers_that_a_protocol_does_not_ask_for_are_not_printed(capsys, monkey
     assert list(cells) == ["Err", "Loss", "RLoss", "PGD Err"]
     assert cells["RLoss"][-3:] == ["4", "–", "–"]
     assert "nan" not in printed
+
+
+def test_curves_are_printed_as_tables_after_the_numbers(capsys, monkeypatch, tmp_path):
+    nothing, few = Examples(test=0, train=0), Examples(test=4, train=0)
+    part = {"autoattack_examples": nothing, "flatness_examples": nothing, "robust_loss_examples": few}
+    shape = replace(SMOKE, name="shape", **part, landscape=LandscapeSettings((-0.5, 0.5), few))
+    monkeypatch.setitem(PROTOCOLS, "shape", (shape,))
+    assert cli.main([str(TINY), "--protocol", "shape", "--out", str(tmp_path / "result.json")]) == 0
+    printed = capsys.readouterr().out
+    result = evaluation_from_json((tmp_path / "result.json").read_text())
+    assert [(one.key, len(one.points)) for one in result.curves] == [("flatness_by_radius", 1), ("landscape", 2)]
+    for one in result.curves:
+        table = printed.split(CURVES[one.key].label)[1].split("4 test examples")[0]
+        assert table.split()[:2] == ["ξ", "test"]
+        for point in one.points:
+            assert f"{point.position:g} {point.value:.3f} [{point.low:.3f}, {point.high:.3f}]" in table
 
 
 def test_resume_finds_the_finished_run_and_measures_nothing_again(folder, capsys):

@@ -109,9 +109,11 @@ def report(protocol: EvaluationProtocol, spec: ShardSpec, *, quality: float, see
             causes = generator.choice(BROKEN_BY[1:-1], n, p=[0.75, 0.2, 0.04, 0.01])
             values = {"broken_by": np.where(wrong, "clean", np.where(broken, causes, "robust")).tolist()}
         case _:
-            flatness = spec.stage is StageName.FLATNESS
-            restarts = (protocol.flatness.attack if flatness else protocol.robust_loss).restarts
-            scale = 2 - quality + (1.5 - 1.2 * quality) * flatness
+            attack = protocol.attack(spec.stage)
+            assert attack is not None
+            restarts, places = attack.restarts, protocol.places(spec.stage)
+            distance = 2 * abs(places[spec.weight_sample].position) if places else 0
+            scale = 2 - quality + (1.5 - 1.2 * quality) * distance
             loss = generator.gamma(1.2, scale / 1.2, (n, 1)) + generator.random((n, restarts)) * 0.05
             loss = np.where(wrong[:, None], np.maximum(loss, 0.7), np.minimum(loss, 2.3))  # between ln 2 and ln 10
             label = np.exp(-loss)
