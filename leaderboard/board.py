@@ -14,9 +14,10 @@ from evaluator.protocol import EvaluationProtocol, find_protocol
 from evaluator.results import Measurement as Number
 from leaderboard import charts, choices, report
 from leaderboard.access import Rule, access
+from leaderboard.columns import COLUMNS
 from leaderboard.filters import ABOUT, BoardView, every_column, known_values, narrow, ordered, parse
 from leaderboard.listing import Listing, Row, Stamp, listing, stamps
-from leaderboard.selectors import COLUMNS, reported_under, tables
+from leaderboard.selectors import reported_under, tables
 
 ROWS = 50
 """So many entries stand on one page."""
@@ -178,7 +179,7 @@ def answer_to(query: Mapping[str, Sequence[str]]) -> Answer:
 
 
 def _entries(protocol: EvaluationProtocol, now: Mapping[str, Stamp]) -> Listing:
-    return listing(protocol, now.get(protocol.digest))
+    return listing(protocol, now)
 
 
 def _refused(answer: Answer) -> HttpResponse:

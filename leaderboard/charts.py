@@ -41,15 +41,24 @@ class Theme:
     grid: str
     point: str
     second: str
+    third: str
+    fourth: str
     background: str
 
 
 THEMES = {
     "page": Theme(
-        "currentColor", "currentColor", "var(--chart-grid)", "var(--chart-point)", "var(--chart-second)", "transparent"
+        "currentColor",
+        "currentColor",
+        "var(--chart-grid)",
+        "var(--chart-point)",
+        "var(--chart-second)",
+        "var(--chart-third)",
+        "var(--chart-fourth)",
+        "transparent",
     ),
-    "light": Theme("#212529", "#495057", "#e4e7eb", "#0b5ed7", "#c2410c", "#ffffff"),
-    "dark": Theme("#dee2e6", "#adb5bd", "#343a40", "#6ea8fe", "#fb923c", "#212529"),
+    "light": Theme("#212529", "#495057", "#e4e7eb", "#0b5ed7", "#c2410c", "#15803d", "#7e22ce", "#ffffff"),
+    "dark": Theme("#dee2e6", "#adb5bd", "#343a40", "#6ea8fe", "#fb923c", "#4ade80", "#d8b4fe", "#212529"),
 }
 
 

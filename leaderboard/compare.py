@@ -7,17 +7,19 @@ from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from evaluator.combine import BROKEN_BY
 from leaderboard import charts, report
 from leaderboard.access import Rule, access
+from leaderboard.columns import COLUMNS
 from leaderboard.comparing import Comparison, query, slug
 from leaderboard.comparing import compare as compared
 from leaderboard.comparison_chart import LETTERS, MOST, comparison, comparison_svg
+from leaderboard.curve_views import drawn
 from leaderboard.listing import Row
 from leaderboard.pairs import Pair
-from leaderboard.selectors import COLUMNS
 
 FEWEST = 2
 _OFFERED = 24
@@ -52,6 +54,9 @@ def compare(request: HttpRequest) -> HttpResponse:
                 (split, [(cause, [counts.get(cause, 0) for counts in of_split]) for cause in BROKEN_BY])
                 for split, of_split in answer.outcomes.items()
             ],
+            "curves": drawn(answer.curves),
+            "base": reverse("compared-curves", args=["-", "csv"]).removesuffix("-.csv"),
+            "query": f"?{answer.query}",
             "figure": report.inline(comparison_svg(answer.compared, answer.protocol.label if answer.protocol else "")),
         }
     return render(request, "leaderboard/compare.html", context)

@@ -85,7 +85,8 @@ def entry(request: HttpRequest, slug: str) -> EntryInFull:
         raise Http404
     submission = found.submission
     said = details_of(submission, AnonymousUser())
-    numbers = selectors.numbers(found).items()
+    (training,) = selectors.trainings([submission])
+    numbers = selectors.numbers(found, training).items()
     return EntryInFull(
         **_line(found),
         run_id=str(found.run_id),

@@ -2,7 +2,17 @@
 
 from django.urls import include, path
 
-from leaderboard import board, compare, moderation_views, sharing, submit_views, training_views, views, watch_views
+from leaderboard import (
+    board,
+    compare,
+    curve_views,
+    moderation_views,
+    sharing,
+    submit_views,
+    training_views,
+    views,
+    watch_views,
+)
 from leaderboard.api import api
 
 handler429 = "leaderboard.throttling.too_many"  # allauth's limits answer by it
@@ -15,6 +25,7 @@ urlpatterns = [
     path("analysis/", views.analysis, name="analysis"),
     path("analysis/<slug:study>/<str:name>", views.analysis_file, name="analysis-file"),
     path("entries/<slug:slug>/", views.entry, name="entry"),
+    path("entries/<slug:slug>/training/<slug:key>.<str:kind>", curve_views.entry_curves, name="entry-curves"),
     path("entries/<slug:slug>/badge.svg", sharing.badge, name="badge"),
     path("entries/<slug:slug>/cite.bib", sharing.citation, name="citation"),
     path("entries/<slug:slug>/object/", moderation_views.objection, name="object"),
@@ -23,6 +34,7 @@ urlpatterns = [
     path("compare/", compare.compare, name="compare"),
     path("compare.csv", compare.compare_csv, name="compare-csv"),
     path("compare.json", compare.compare_json, name="compare-json"),
+    path("figures/training/<slug:key>.<str:kind>", curve_views.compared_curves, name="compared-curves"),
     path("figures/comparison.<str:kind>", compare.compare_figure, name="compare-figure"),
     path("submit/", submit_views.submit, name="submit"),
     path("submissions/<uuid:run_id>/", watch_views.submission, name="submission"),
