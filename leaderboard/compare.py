@@ -108,6 +108,7 @@ def compare_json(request: HttpRequest) -> HttpResponse:
                 for position, entry in enumerate(answer.entries)
             ],
             "pairs": [_document(pair) for pair in answer.pairs],
+            "curves": [one.document() for one in answer.curves],
             "settings": answer.settings,
             "facts": answer.facts,
         }

@@ -9,6 +9,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from evaluator.metrics import METRICS, StageName
 from evaluator.protocol import find_protocol
@@ -116,6 +117,23 @@ class Curves:
         """Return the numbers as a page shows them: one row a snapshot, with the name of its training."""
         return [(name, one, [_number(one, column) for column in self.columns]) for name, one in self.rows]
 
+    def document(self) -> dict[str, Any]:
+        """Return the numbers as JSON has them."""
+        return {
+            "figure": self.kind,
+            "snapshots": [
+                {
+                    "training": name, "recipe": one.origin.recipe, "seed": one.origin.seed, "epoch": one.origin.epoch,
+                    "slug": one.slug, "protocol": one.protocol, "protocol_version": one.version,
+                    "numbers": {
+                        column: {end: getattr(number, end) for end in ENDS}
+                        for column, number in zip(self.columns, numbers, strict=True) if number
+                    },
+                }
+                for name, one, numbers in self.table()
+            ],
+        }  # fmt: skip  # one snapshot a paragraph
+
     def csv(self) -> str:
         """Return the numbers in full."""
         text = io.StringIO()
@@ -206,7 +224,7 @@ def _said(number: Number) -> str:
 
 
 def _number(one: Snapshot, column: str) -> Number | None:
-    return one.numbers.get(column) if one.protocol in _sources(column) else None
+    return one.numbers.get(column) if one.digest in _sources(column) else None
 
 
 @cache

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from trainers.loop import TrainedVariant
 
 STUDY = STUDIES["digits"]
-PROTOCOL, CURVE = find_protocol(STUDY.protocol), find_protocol(STUDY.curve)
+PROTOCOL, CURVE, STOPPED = (find_protocol(name) for name in (STUDY.protocol, STUDY.curve, STUDY.stopped))
 SEED = 0
 CONTROL = "digits/clean"
 VARIANTS = (
@@ -32,6 +32,9 @@ VARIANTS = (
 )
 """Recipes: plain adversarial training, what makes its minima flatter, and a control without adversary."""
 
+EARLY_STOPPED = ("digits/trades",)
+"""Of these the early-stopped snapshot is measured as well; that of plain adversarial training is a variant itself."""
+
 FOLDER = settings.BASE_DIR / "var" / "demo"
 """Where log, board, picture and report go."""
 
@@ -43,11 +46,17 @@ def train(*, processes: int, report: Report) -> list["TrainedVariant"]:
 
 
 def submit(variants: Iterable["TrainedVariant"]) -> list[Submission]:
-    """Hand in every checkpoint as a stranger's would be, and every other snapshot of plain adversarial training."""
+    """Hand in every checkpoint as a stranger's would be; of some trainings, what was on the way to it as well.
+
+    That is every other snapshot of plain adversarial training, and the early-stopped ones of `EARLY_STOPPED`.
+    """
     variants = list(variants)
     submissions = [references.submit(one.checkpoint, one.recipe.title, PROTOCOL) for one in variants]
     baseline = variants[0]
     on_the_way = [*baseline.snapshots[1::2], baseline.final]
+    submissions += [references.submit(path, f"{baseline.recipe.title}, {path.stem}", CURVE) for path in on_the_way]
     return submissions + [
-        references.submit(path, f"{baseline.recipe.title}, {path.stem}", CURVE) for path in on_the_way
+        references.submit(one.best, f"{one.recipe.title}, early stopped", STOPPED)
+        for one in variants
+        if one.recipe.name.split()[0] in EARLY_STOPPED and one.best is not None
     ]

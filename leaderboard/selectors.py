@@ -114,9 +114,10 @@ def trainings(submissions: Iterable[Submission]) -> list[Training | None]:
     for entry in entries:
         one = entry.submission
         if (origin := origin_of(one)) is not None and origin.training in found:
-            label = f"{one.protocol_name} v{one.protocol_version}"
-            numbers, url = _numbers(entry.numbers), one.get_absolute_url()
-            snapshot = Snapshot(origin, one.slug, one.title, url, one.protocol_digest, label, numbers)
+            snapshot = Snapshot(
+                origin, one.slug, one.title, one.get_absolute_url(), one.protocol_name, one.protocol_version,
+                one.protocol_digest, _numbers(entry.numbers),
+            )  # fmt: skip  # what is copied stands on few lines
             found[origin.training].append(snapshot)
     return [Training(origin.training, tuple(found[origin.training])) if origin else None for origin in origins]
 

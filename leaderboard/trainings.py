@@ -52,15 +52,21 @@ class Origin:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A published checkpoint of a training with its numbers by column; `protocol` is the digest, `label` its name."""
+    """A published checkpoint of a training with its numbers by column, under the protocol of a digest."""
 
     origin: Origin
     slug: str
     title: str
     url: str
     protocol: str
-    label: str
+    version: int
+    digest: str
     numbers: Mapping[str, Number]
+
+    @property
+    def label(self) -> str:
+        """The protocol as people write it, for example `digits-curve v1`."""
+        return f"{self.protocol} v{self.version}"
 
 
 @dataclass(frozen=True)
@@ -75,13 +81,13 @@ class Training:
 
         Where an epoch was measured twice under one protocol, what was published last counts.
         """
-        found = {(one.origin.epoch, one.protocol): one for one in self.snapshots if one.protocol in protocols}
+        found = {(one.origin.epoch, one.digest): one for one in self.snapshots if one.digest in protocols}
         return [found[key] for key in sorted(found)]
 
     @property
     def by_protocol(self) -> list[tuple[str, list[Snapshot]]]:
         """The snapshots of each protocol, epoch by epoch."""
-        labels = {one.protocol: one.label for one in self.snapshots}
+        labels = {one.digest: one.label for one in self.snapshots}
         return [(label, self.under({digest})) for digest, label in sorted(labels.items(), key=lambda item: item[1])]
 
     def early_stopped(self, protocol: EvaluationProtocol) -> Snapshot | None:
@@ -91,7 +97,7 @@ class Training:
                 one
                 for digests in ({other.digest for other in stopped_of(protocol)}, {protocol.digest})
                 for one in reversed(self.snapshots)
-                if one.protocol in digests and (one.protocol != protocol.digest or one.origin.early_stopped)
+                if one.digest in digests and (one.digest != protocol.digest or one.origin.early_stopped)
             ),
             None,
         )
