@@ -8,13 +8,15 @@ from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
+from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from evaluator.protocol import EvaluationProtocol, find_protocol
 from evaluator.results import Measurement as Number
-from leaderboard import charts, choices, report
+from leaderboard import board_chart, choices, page_charts
 from leaderboard.access import Rule, access
 from leaderboard.columns import COLUMNS
+from leaderboard.figures import as_text
 from leaderboard.filters import ABOUT, BoardView, every_column, known_values, narrow, ordered, parse
 from leaderboard.listing import Listing, Row, Stamp, listing, stamps
 from leaderboard.selectors import reported_under, tables
@@ -26,7 +28,6 @@ DRAWN = 25
 """So many points can be told apart in the chart, each with its label."""
 
 _ENDS = ("value", "low", "high", "n")
-_KINDS = {"svg": ("image/svg+xml", charts.render_svg), "png": ("image/png", charts.render_png)}
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def board(request: HttpRequest) -> HttpResponse:
         "headline": view.but(columns=()),
         "reported": tables(reported_under(view.protocol)),
         "noise": 98 / sqrt(examples) if examples else None,
-        "figure": report.inline(charts.board_svg(charts.board_points(answer.best), view.protocol, len(answer.rows))),
+        "chart": _chart(answer),
     }
     return render(request, "leaderboard/board.html", context)
 
@@ -155,13 +156,18 @@ def board_json(request: HttpRequest) -> HttpResponse:
 @require_safe
 def figure(request: HttpRequest, kind: str) -> HttpResponse:
     """Give the chart of a view as a file, in the theme asked for."""
-    answer, theme = answer_to(dict(request.GET.lists())), request.GET.get("theme", "light")
-    points = charts.board_points(answer.best)
-    if kind not in _KINDS or theme not in charts.THEMES or answer.notes or not points:
+    answer = answer_to(dict(request.GET.lists()))
+    if answer.notes:
         raise Http404
-    content_type, render_file = _KINDS[kind]
-    spec = charts.rloss_against_flatness(points, answer.view.protocol, theme, among=len(answer.rows))
-    return HttpResponse(render_file(spec), content_type=content_type)
+    points, protocol, among = board_chart.board_points(answer.best), answer.view.protocol, len(answer.rows)
+    if not points:
+        raise Http404
+    source = page_charts.Source(
+        made_of=(points, protocol.digest, among),
+        specify=lambda theme: board_chart.rloss_against_flatness(points, protocol, theme, among=among),
+        numbers=lambda: board_chart.points_csv(points),
+    )
+    return page_charts.answer(request, kind, source)
 
 
 def answer_to(query: Mapping[str, Sequence[str]]) -> Answer:
@@ -180,6 +186,20 @@ def answer_to(query: Mapping[str, Sequence[str]]) -> Answer:
 
 def _entries(protocol: EvaluationProtocol, now: Mapping[str, Stamp]) -> Listing:
     return listing(protocol, now)
+
+
+def _chart(answer: Answer) -> page_charts.Chart | None:
+    points = board_chart.board_points(answer.best)
+    if not points:
+        return None
+    return page_charts.Chart(
+        label="Test robust loss against test flatness, one point an entry",
+        address=reverse("figure", args=["-"]).removesuffix(".-"),
+        query=answer.view.query(),
+        table=board_chart.points_table(points),
+        svg=page_charts.inline(board_chart.board_svg(points, answer.view.protocol, len(answer.rows))),
+        notes=("Each point is an entry and links to its page",),
+    )
 
 
 def _refused(answer: Answer) -> HttpResponse:
@@ -204,11 +224,6 @@ def _document(answer: Answer, row: Row, metrics: Sequence[str]) -> dict[str, Any
 
 def _ends(number: Number) -> dict[str, float]:
     return {end: getattr(number, end) for end in _ENDS}
-
-
-def as_text(title: str) -> str:
-    """Return a title that no spreadsheet takes for a formula."""
-    return f"'{title}" if title.startswith(("=", "+", "-", "@")) else title
 
 
 def _title(key: str) -> str:

@@ -1,30 +1,22 @@
 """Rows → chart specifications in one style, and their drawings (pure)."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import altair as alt
 import vl_convert
 
-from evaluator.protocol import EvaluationProtocol
-from evaluator.results import Measurement
-from leaderboard.figures import AXES, Axis
+from leaderboard.figures import Axis
+from leaderboard.interaction import Zoom, interactive, tooltip
 from leaderboard.labels import FONT_SIZE, place_labels
-from leaderboard.statistics import rank_correlation
-
-if TYPE_CHECKING:
-    from leaderboard.listing import Row
-    from leaderboard.selectors import Board
 
 WIDTH, HEIGHT = 860, 400
 _WIDE = 400
 """More pixels than this take many ticks."""
 _LONGEST_LABEL = 26
-_FARTHEST = 3
 _FEW = 6
 """Up to so many values of a path are all named."""
 _ROWS = "rows"
@@ -63,16 +55,6 @@ THEMES = {
 
 
 @dataclass(frozen=True)
-class Point:
-    """One entry in a plane of two numbers."""
-
-    label: str
-    url: str
-    x: Measurement
-    y: Measurement
-
-
-@dataclass(frozen=True)
 class Scale:
     """A linear scale from numbers to pixels, with room around the intervals."""
 
@@ -92,9 +74,10 @@ class Scale:
         """Return where a value stands."""
         return (value - self.low) / (self.high - self.low) * self.pixels
 
-    def moved(self, value: float, pixels: float) -> float:
-        """Return the value that stands `pixels` further on."""
-        return value + pixels * (self.high - self.low) / self.pixels
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The least and the greatest value that it shows."""
+        return self.low, self.high
 
     def channel(self, **changes: Any) -> dict[str, Any]:
         """Return what x and y encodings share: title, scale and ticks."""
@@ -102,46 +85,6 @@ class Scale:
         axis = alt.Axis(tickCount=8 if self.pixels >= _WIDE else 4, **form)
         scale = alt.Scale(domain=[self.low, self.high], nice=False, zero=False)
         return {"title": self.axis.title, "scale": scale, "axis": axis} | changes
-
-
-def rloss_against_flatness(
-    points: Sequence[Point], protocol: EvaluationProtocol, theme: str = "page", *, among: int = 0
-) -> dict[str, Any]:
-    """Return the chart of test robust loss against test flatness, one linked and labelled point an entry.
-
-    Both axes carry 95 % intervals; the subtitle carries n and Spearman's ρ with its interval. Points so far out that
-    they would squeeze the others into a corner are named there, with the ρ of all. Where the points are only the best
-    `among` more entries, the subtitle says so. No points, no chart: an empty dict.
-    """
-    if not points:
-        return {}
-    colours = THEMES[theme]
-    inside, outside = _framed(points)
-    x = Scale.around(AXES["flatness_test"], [p.x for p in inside], WIDTH)
-    y = Scale.around(AXES["robust_loss_test"], [p.y for p in inside], HEIGHT)
-    drawing = scatter(inside, x, y, colours)
-    return styled(drawing, "Robust loss against flatness", _subtitle(inside, outside, protocol, among), colours)
-
-
-def board_figure(board: "Board", theme: str = "page") -> dict[str, Any]:
-    """Return the chart of all entries of a board, the same however its table is sorted; empty without entries."""
-    return rloss_against_flatness(board_points(board.rows), board.protocol, theme)
-
-
-def board_points(rows: Iterable["Row"]) -> tuple[Point, ...]:
-    """Return the points of entries that have both numbers, in an order that does not depend on the table's."""
-    return tuple(
-        Point(row.title, row.url, row.numbers["flatness_test"], row.numbers["robust_loss_test"])
-        for row in sorted(rows, key=lambda row: row.slug)
-        if {"flatness_test", "robust_loss_test"} <= row.numbers.keys()
-    )
-
-
-@lru_cache(maxsize=64)
-def board_svg(points: tuple[Point, ...], protocol: EvaluationProtocol, among: int) -> str:
-    """Return the chart of the best entries among more, as SVG for a page; empty where there is none."""
-    spec = rloss_against_flatness(points, protocol, among=among)
-    return render_svg(spec) if spec else ""
 
 
 def render_svg(spec: dict[str, Any]) -> str:
@@ -154,6 +97,25 @@ def render_png(spec: dict[str, Any]) -> bytes:
     return _png(json.dumps(spec, sort_keys=True))
 
 
+def as_image(svg: str) -> str:
+    """Return a drawing in the page's colours as one that stands alone: it brings them, light and dark."""
+    light, dark = (f":root{{{_properties(THEMES[name])}}}" for name in ("light", "dark"))
+    style = f"<style>{light}@media (prefers-color-scheme: dark){{{dark}}}</style>"
+    return svg.replace(">", f">{style}", 1)
+
+
+def _properties(theme: Theme) -> str:
+    own = {
+        "color": theme.text,
+        "--chart-grid": theme.grid,
+        "--chart-point": theme.point,
+        "--chart-second": theme.second,
+        "--chart-third": theme.third,
+        "--chart-fourth": theme.fourth,
+    }
+    return ";".join(f"{name}:{colour}" for name, colour in own.items())
+
+
 @lru_cache(maxsize=64)
 def _svg(spec: str) -> str:
     return vl_convert.vegalite_to_svg(spec).replace(_VEGA_BASE, "")
@@ -164,8 +126,13 @@ def _png(spec: str) -> bytes:
     return vl_convert.vegalite_to_png(spec, scale=2)
 
 
-Drawing = tuple[Any, list[dict[str, Any]]]
-"""A chart and its rows, which it names once instead of holding them in each layer."""
+class Drawing(NamedTuple):
+    """A chart and its rows, which it names once and no layer holds; what zooms, and which series can be hidden."""
+
+    chart: Any
+    rows: list[dict[str, Any]]
+    zooms: Sequence[Zoom] = ()
+    series: Sequence[str] = ()
 
 
 def styled(drawing: Drawing, title: str, subtitle: Sequence[str], colours: Theme) -> dict[str, Any]:
@@ -179,9 +146,10 @@ def styled(drawing: Drawing, title: str, subtitle: Sequence[str], colours: Theme
         "domainColor": colours.grid, "tickColor": colours.grid, "labelFontSize": FONT_SIZE,
         "titleFontSize": FONT_SIZE, "titleFontWeight": "normal", "titlePadding": 10,
     }  # fmt: skip
-    chart, rows = drawing
+    chart, rows, zooms, series = Drawing(*drawing)
     chart = chart.properties(title=heading, background=colours.background)
-    return chart.configure_view(stroke=None).configure_axis(**axis).to_dict() | {"datasets": {_ROWS: rows}}
+    spec = chart.configure_view(stroke=None).configure_axis(**axis).to_dict() | {"datasets": {_ROWS: rows}}
+    return interactive(spec, zooms, series)
 
 
 def rows_of(points: Sequence[Any], path: int = 0) -> list[dict[str, Any]]:
@@ -194,24 +162,37 @@ def rows_of(points: Sequence[Any], path: int = 0) -> list[dict[str, Any]]:
     ]  # fmt: skip  # one point reads better on few lines
 
 
+def described(rows: list[dict[str, Any]], points: Sequence[Any], x: Axis, y: Axis, of: str = "") -> list[Any]:
+    """Return rows with what stands beside the pointer: the name, `of` which series, both numbers and intervals."""
+    return [
+        row | {"name": f"{of} · {p.label}" if of else p.label, "x_shown": x.ranged(p.x), "y_shown": y.ranged(p.y)}
+        for row, p in zip(rows, points, strict=True)
+    ]
+
+
 def on(x: dict[str, Any], y: dict[str, Any]) -> Any:
     """Return what a layer begins with: the rows in a plane, by two channels of scales."""
     return alt.Chart(alt.NamedData(_ROWS)).encode(x=alt.X("x:Q", **x), y=alt.Y("y:Q", **y))
 
 
-def marked(base: Any, colour: str, size: int, links: dict[str, str]) -> list[Any]:
-    """Return the layers every figure shares: both whiskers, and the points."""
+def marked(base: Any, colour: str, size: int, channels: dict[str, Any]) -> list[Any]:
+    """Return the layers every figure shares: both whiskers, and the points with their link and tooltip `channels`."""
     whisker = {"color": colour, "opacity": 0.4, "strokeWidth": 1.5}
     return [
         base.mark_rule(**whisker).encode(x=alt.X("x_low:Q"), x2="x_high:Q"),
         base.mark_rule(**whisker).encode(y=alt.Y("y_low:Q"), y2="y_high:Q"),
-        base.mark_circle(size=size, color=colour, opacity=1).encode(**links),
+        base.mark_circle(size=size, color=colour, opacity=1).encode(**channels),
     ]
 
 
 def links_of(points: Sequence[Any]) -> dict[str, str]:
     """Return the encoding that links points to their pages; none where they have none."""
     return {"href": "url:N"} if any(p.url for p in points) else {}
+
+
+def channels_of(points: Sequence[Any], x: Axis, y: Axis) -> dict[str, Any]:
+    """Return the encodings of points whose rows are `described`: where they lead, what stands beside the pointer."""
+    return links_of(points) | {"tooltip": tooltip(name="entry", x_shown=x.label, y_shown=y.label)}
 
 
 def named(rows: Sequence[dict[str, Any]], x: Scale, y: Scale, *, joined: bool) -> list[dict[str, Any]]:
@@ -223,16 +204,16 @@ def named(rows: Sequence[dict[str, Any]], x: Scale, y: Scale, *, joined: bool) -
     placed = [dict(row) for row in rows]
     for index, place in zip(shown, places, strict=True):
         row = placed[index]
-        ends = {"label_x": x.moved(row["x"], place.dx), "label_y": y.moved(row["y"], -place.dy)}
-        row |= {"align": place.align, "dx": place.dx, "dy": place.dy} | ends
+        row |= {"align": place.align, "dx": place.dx, "dy": place.dy}
     return placed
 
 
 def labels(base: Any, colours: Theme, links: dict[str, str]) -> list[Any]:
     """Return the layers of labels: each where it was placed, with a thin line to its point."""
     placed = {name: alt.ExprRef(f"datum.{name}") for name in ("align", "dx", "dy")}
+    ends = {"x2Offset": placed["dx"], "y2Offset": placed["dy"]}  # in pixels, however far a reader zooms in
     return [
-        base.mark_rule(color=colours.muted, opacity=0.6, strokeWidth=0.75).encode(x2="label_x", y2="label_y"),
+        base.mark_rule(color=colours.muted, opacity=0.6, strokeWidth=0.75, **ends).encode(x2="x", y2="y"),
         base.mark_text(**placed, color=colours.text, fontSize=FONT_SIZE).encode(text="label:N", **links),
     ]
 
@@ -240,37 +221,13 @@ def labels(base: Any, colours: Theme, links: dict[str, str]) -> list[Any]:
 def scatter(points: Sequence[Any], x: Scale, y: Scale, colours: Theme) -> Drawing:
     """Return loose points with whiskers, each with its label."""
     base, links = on(x.channel(), y.channel()), links_of(points)
-    chart = alt.layer(*marked(base, colours.point, 70, links), *labels(base, colours, links))
-    return chart.properties(width=x.pixels, height=y.pixels), named(rows_of(points), x, y, joined=False)
+    channels = channels_of(points, x.axis, y.axis)
+    lines, texts = labels(base, colours, links)
+    chart = alt.layer(lines, *marked(base, colours.point, 70, channels), texts)
+    rows = described(named(rows_of(points), x, y, joined=False), points, x.axis, y.axis)
+    return Drawing(chart.properties(width=x.pixels, height=y.pixels), rows, [{"x": x.ends, "y": y.ends}])
 
 
 def short(label: str) -> str:
     """Return a label that leaves room for others."""
     return label if len(label) <= _LONGEST_LABEL else label[: _LONGEST_LABEL - 1] + "…"
-
-
-def _framed(points: Sequence[Point]) -> tuple[list[Point], list[Point]]:
-    """Return the points to draw and those beyond `_FARTHEST` times the median of a side (an undefended model, say)."""
-    limits = [_FARTHEST * median(abs(n.value) for n in side) for side in ([p.x for p in points], [p.y for p in points])]
-    near = [abs(p.x.value) <= limits[0] and abs(p.y.value) <= limits[1] for p in points]
-    inside = [point for point, close in zip(points, near, strict=True) if close]
-    return (inside, [p for p, close in zip(points, near, strict=True) if not close]) if inside else (list(points), [])
-
-
-def _subtitle(inside: Sequence[Point], outside: Sequence[Point], protocol: EvaluationProtocol, among: int) -> list[str]:
-    n, drawn = inside[0].y.n, len(inside) + len(outside)
-    shown = f"{len(inside)} entries" if not outside else f"{len(inside)} entries in the frame"
-    if among > drawn:
-        shown += f", the best of {among} by rank"
-    lines = [f"{_rho(inside)} · {shown} · n = {n} test examples · bars: 95 % intervals · {protocol.label}"]
-    if outside:
-        far = ", ".join(f"{short(p.label)} ({p.x.value:.2f}, {p.y.value:.2f})" for p in outside)
-        lines.append(f"Outside the frame (flatness, robust loss): {far}. With all: {_rho([*inside, *outside])}")
-    return lines
-
-
-def _rho(points: Sequence[Point]) -> str:
-    found = rank_correlation([p.x.value for p in points], [p.y.value for p in points])
-    if found is None:
-        return "too few entries for a rank correlation"
-    return f"Spearman ρ = {found.rho:.2f} [{found.low:.2f}, {found.high:.2f}]"

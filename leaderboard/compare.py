@@ -11,13 +11,13 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from evaluator.combine import BROKEN_BY
-from leaderboard import charts, report
+from leaderboard import page_charts
 from leaderboard.access import Rule, access
 from leaderboard.columns import COLUMNS
 from leaderboard.comparing import Comparison, query, slug
 from leaderboard.comparing import compare as compared
-from leaderboard.comparison_chart import LETTERS, MOST, comparison, comparison_svg
-from leaderboard.curve_views import drawn
+from leaderboard.comparison_chart import LETTERS, MOST, comparison, comparison_csv, comparison_svg, comparison_table
+from leaderboard.curve_views import charts_of
 from leaderboard.listing import Row
 from leaderboard.pairs import Pair
 
@@ -26,7 +26,6 @@ _OFFERED = 24
 """So many entries of the board, the best, can be picked on the page itself."""
 
 _ENDS = ("value", "low", "high", "n")
-_KINDS = {"svg": ("image/svg+xml", charts.render_svg), "png": ("image/png", charts.render_png)}
 
 
 @access(Rule.PUBLIC)
@@ -54,10 +53,8 @@ def compare(request: HttpRequest) -> HttpResponse:
                 (split, [(cause, [counts.get(cause, 0) for counts in of_split]) for cause in BROKEN_BY])
                 for split, of_split in answer.outcomes.items()
             ],
-            "curves": drawn(answer.curves),
-            "base": reverse("compared-curves", args=["-", "csv"]).removesuffix("-.csv"),
-            "query": f"?{answer.query}",
-            "figure": report.inline(comparison_svg(answer.compared, answer.protocol.label if answer.protocol else "")),
+            "curves": charts_of(answer.curves, "compared-curves", query=answer.query),
+            "chart": _chart(answer),
         }
     return render(request, "leaderboard/compare.html", context)
 
@@ -119,14 +116,29 @@ def compare_json(request: HttpRequest) -> HttpResponse:
 @require_safe
 def compare_figure(request: HttpRequest, kind: str) -> HttpResponse:
     """Give the chart of a comparison as a file, in the theme asked for."""
-    answer, theme = _answer(request), request.GET.get("theme", "light")
-    if kind not in _KINDS or theme not in charts.THEMES or _refused(answer) or answer.protocol is None:
+    answer = _answer(request)
+    protocol = answer.protocol
+    if _refused(answer) or protocol is None or not comparison_svg(answer.compared, protocol.label):
         raise Http404
-    spec = comparison(answer.compared, answer.protocol.label, theme)
-    if not spec:
-        raise Http404
-    content_type, draw = _KINDS[kind]
-    return HttpResponse(draw(spec), content_type=content_type)
+    source = page_charts.Source(
+        made_of=(answer.compared, protocol.label),
+        specify=lambda theme: comparison(answer.compared, protocol.label, theme),
+        numbers=lambda: comparison_csv(answer.compared),
+    )
+    return page_charts.answer(request, kind, source)
+
+
+def _chart(answer: Comparison) -> page_charts.Chart | None:
+    svg = comparison_svg(answer.compared, answer.protocol.label) if answer.protocol else ""
+    if not svg:
+        return None
+    return page_charts.Chart(
+        label="The headline numbers with their intervals, one row an entry",
+        address=reverse("compare-figure", args=["-"]).removesuffix(".-"),
+        query=answer.query,
+        table=comparison_table(answer.compared),
+        svg=page_charts.inline(svg),
+    )
 
 
 def _answer(request: HttpRequest) -> Comparison:

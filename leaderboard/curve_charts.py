@@ -6,8 +6,23 @@ from typing import Any
 
 import altair as alt
 
-from leaderboard.charts import THEMES, Scale, Theme, labels, links_of, named, on, render_svg, rows_of, styled
+from leaderboard.charts import (
+    THEMES,
+    Drawing,
+    Scale,
+    Theme,
+    channels_of,
+    described,
+    labels,
+    links_of,
+    named,
+    on,
+    render_svg,
+    rows_of,
+    styled,
+)
 from leaderboard.curves import Curves, Dot, Frame
+from leaderboard.interaction import shown_series
 from leaderboard.labels import FONT_SIZE
 
 _FRAME = (376, 210)
@@ -37,23 +52,27 @@ def _chart(frames: Sequence[Frame], title: str, note: str, theme: str) -> dict[s
     colours = THEMES[theme]
     names = list(dict.fromkeys(name for frame in frames for name, _ in frame.lines))
     epochs = [dot.x for frame in frames if frame.over_epochs for _, dots in frame.lines for dot in dots]
-    drawn, rows = [], []
+    drawn, rows, zooms = [], [], []
     for number, frame in enumerate(frames):
         dots = [dot for _, line in frame.lines for dot in line]
         x = Scale.around(frame.x, epochs if frame.over_epochs else [dot.x for dot in dots], _FRAME[0])
         y = Scale.around(frame.y, [dot.y for dot in dots], _FRAME[1])
         drawn.append(_frame(frame, (x, y), number, names, colours))
+        zooms.append({"x": x.ends, "y": y.ends})
         found = [row for name, line in frame.lines for row in _rows(frame, number, name, line, names)]
         rows += named(found, x, y, joined=True)
-    return styled((alt.concat(*drawn, columns=_FRAMES_A_ROW), rows), title, [note], colours)
+    chart = alt.concat(*drawn, columns=_FRAMES_A_ROW)
+    return styled(Drawing(chart, rows, zooms, names), title, [note], colours)
 
 
 def _rows(frame: Frame, number: int, name: str, line: Sequence[Dot], names: Sequence[str]) -> list[dict[str, Any]]:
     """Return what the layers know of a line: of a path, its ends are named; over epochs, bars stand aside."""
-    aside = (names.index(name) - (len(names) - 1) / 2) * _ASIDE
+    path = names.index(name)
+    aside = (path - (len(names) - 1) / 2) * _ASIDE
     known = {"frame": number, "line": name, "aside": aside if frame.over_epochs else 0}
     ends = () if frame.over_epochs else (0, len(line) - 1)
-    return [row | known | {"named": row["order"] in ends} for row in rows_of(line)]
+    rows = described(rows_of(line, path), line, frame.x, frame.y, of=name)
+    return [row | known | {"named": row["order"] in ends} for row in rows]
 
 
 def _frame(frame: Frame, scales: tuple[Scale, Scale], number: int, names: Sequence[str], colours: Theme) -> Any:
@@ -66,8 +85,8 @@ def _frame(frame: Frame, scales: tuple[Scale, Scale], number: int, names: Sequen
     )  # fmt: skip  # one setting a line would hide the chart
     colour = alt.Color("line:N", scale=alt.Scale(**domain, range=every), legend=legend)
     dash = alt.StrokeDash("line:N", scale=alt.Scale(**domain, range=_DASHES[: len(names)]), legend=legend)
-    links = links_of([dot for _, line in frame.lines for dot in line])
-    base = on(x.channel(), y.channel()).transform_filter(f"datum.frame == {number}")
+    dots = [dot for _, line in frame.lines for dot in line]
+    base = shown_series(on(x.channel(), y.channel()).transform_filter(f"datum.frame == {number}"))
     whisker = base.encode(colour).mark_rule(
         opacity=0.5 if frame.over_epochs else 0.25, strokeWidth=1.5, xOffset=alt.ExprRef("datum.aside")
     )
@@ -75,9 +94,9 @@ def _frame(frame: Frame, scales: tuple[Scale, Scale], number: int, names: Sequen
         base.encode(colour, dash, order="order:Q").mark_line(strokeWidth=2),
         whisker.encode(y=alt.Y("y_low:Q"), y2="y_high:Q"),
         whisker.encode(x=alt.X("x_low:Q"), x2="x_high:Q"),
-        base.encode(colour, **links).mark_circle(size=36, opacity=1),
+        base.encode(colour, **channels_of(dots, frame.x, frame.y)).mark_circle(size=36, opacity=1),
     ]
     if not frame.over_epochs:
-        layers += labels(base.transform_filter("datum.named"), colours, links)
+        layers += labels(base.transform_filter("datum.named"), colours, links_of(dots))
     title = alt.TitleParams(frame.title, anchor="start", frame="group", fontSize=FONT_SIZE + 1, color=colours.text)
     return alt.layer(*layers).properties(width=x.pixels, height=y.pixels, title=title)

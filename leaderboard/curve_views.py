@@ -1,17 +1,16 @@
-"""The files of training curves: of an entry's training, and of a comparison's together, as CSV and as drawings."""
+"""Training curves as charts: of an entry's training, and of a comparison's together, on pages and as files."""
 
 from collections.abc import Iterable
 
 from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from leaderboard import charts, curves, report, selectors
+from leaderboard import comparing, curves, selectors
 from leaderboard.access import Rule, access
-from leaderboard.comparing import compare
 from leaderboard.curve_charts import curves_chart, curves_svg
 from leaderboard.curves import Curves
-
-_KINDS = {"svg": ("image/svg+xml", charts.render_svg), "png": ("image/png", charts.render_png)}
+from leaderboard.page_charts import Chart, Source, answer, inline
 
 
 @access(Rule.VISIBLE)
@@ -29,24 +28,36 @@ def entry_curves(request: HttpRequest, slug: str, figure: str, kind: str) -> Htt
 @require_safe
 def compared_curves(request: HttpRequest, figure: str, kind: str) -> HttpResponse:
     """Give a figure of the trainings of the entries asked for as a file."""
-    answer = compare(request.GET.getlist("e"))
-    return _file(request, () if answer.notes else answer.curves, figure, kind)
+    asked = comparing.compare(request.GET.getlist("e"))
+    return _file(request, () if asked.notes else asked.curves, figure, kind)
+
+
+def charts_of(found: Iterable[Curves], view: str, *slugs: str, query: str = "") -> list[tuple[Curves, Chart]]:
+    """Return figures with their charts for a page; `view` is what gives their files, of an entry or of a query."""
+    return [
+        (
+            one,
+            Chart(
+                label=one.title,
+                address=reverse(view, args=[*slugs, one.kind, "-"]).removesuffix(".-"),
+                query=query,
+                table=one.table(),
+                svg=inline(curves_svg(one)),
+                notes=(one.shows, one.note),
+                finding=one.finding,
+            ),
+        )
+        for one in found
+    ]
 
 
 def _file(request: HttpRequest, found: Iterable[Curves], figure: str, kind: str) -> HttpResponse:
-    curve, theme = next((one for one in found if one.kind == figure), None), request.GET.get("theme", "light")
-    if curve is None or theme not in charts.THEMES or kind not in ("csv", *_KINDS):
+    curves = next((one for one in found if one.kind == figure), None)
+    if curves is None:
         raise Http404
-    if kind == "csv":
-        return HttpResponse(
-            curve.csv(),
-            content_type="text/csv; charset=utf-8",
-            headers={"Content-Disposition": f'attachment; filename="{figure}.csv"'},
-        )
-    content_type, draw = _KINDS[kind]
-    return HttpResponse(draw(curves_chart(curve, theme)), content_type=content_type)
-
-
-def drawn(found: Iterable[Curves]) -> list[tuple[Curves, str]]:
-    """Return figures with their drawings for a page."""
-    return [(one, report.inline(curves_svg(one))) for one in found]
+    source = Source(
+        made_of=(curves.title, curves.note, curves.frames),
+        specify=lambda theme: curves_chart(curves, theme),
+        numbers=curves.csv,
+    )
+    return answer(request, kind, source)

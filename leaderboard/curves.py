@@ -4,20 +4,18 @@ They follow figures 2 and 5 of D. Stutz, M. Hein, B. Schiele, "Relating Adversar
 Minima" (2021).
 """
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from evaluator.metrics import METRICS, StageName
+from evaluator.metrics import METRICS, StageName, Unit
 from evaluator.protocol import find_protocol
 from evaluator.results import Measurement as Number
 from evaluator.types import Split
 from leaderboard.analysis import STUDIES, Spread
-from leaderboard.columns import COLUMNS, Column, stopped_of
-from leaderboard.figures import AXES, Axis
+from leaderboard.columns import COLUMNS, stopped_of
+from leaderboard.figures import AXES, Axis, Table, as_csv
 from leaderboard.trainings import Snapshot, Training
 
 _EPOCH, _FLATNESS, _LOSS = (AXES[key] for key in ("epoch", "flatness_test", "robust_loss_test"))
@@ -108,14 +106,22 @@ class Curves:
         """What bars are, and what the snapshots were measured under."""
         return f"bars: 95 % intervals · {', '.join(dict.fromkeys(one.label for _, one in self.rows))}"
 
-    @property
-    def headers(self) -> list[Column]:
-        """The columns of the table."""
-        return [COLUMNS[column] for column in self.columns]
+    def table(self) -> Table:
+        """Return the numbers as a page shows them: one row a snapshot."""
+        axes = [_axis(column) for column in self.columns]
+        rows = (
+            (
+                f"{name}, epoch {one.origin.epoch}" if name else f"epoch {one.origin.epoch}",
+                one.label,
+                *(axis.ranged(n) if n else "–" for axis, n in zip(axes, self.numbers(one), strict=True)),
+            )
+            for name, one in self.rows
+        )
+        return Table((("snapshot", ""), ("protocol", ""), *((axis.name, axis.unit) for axis in axes)), tuple(rows))
 
-    def table(self) -> list[tuple[str, Snapshot, list[Number | None]]]:
-        """Return the numbers as a page shows them: one row a snapshot, with the name of its training."""
-        return [(name, one, [_number(one, column) for column in self.columns]) for name, one in self.rows]
+    def numbers(self, one: Snapshot) -> list[Number | None]:
+        """Return a snapshot's numbers, those that its protocol measures as the others' do."""
+        return [one.numbers.get(column) if one.digest in _sources(column) else None for column in self.columns]
 
     def document(self) -> dict[str, Any]:
         """Return the numbers as JSON has them."""
@@ -127,24 +133,24 @@ class Curves:
                     "slug": one.slug, "protocol": one.protocol, "protocol_version": one.version,
                     "numbers": {
                         column: {end: getattr(number, end) for end in ENDS}
-                        for column, number in zip(self.columns, numbers, strict=True) if number
+                        for column, number in zip(self.columns, self.numbers(one), strict=True) if number
                     },
                 }
-                for name, one, numbers in self.table()
+                for name, one in self.rows
             ],
         }  # fmt: skip  # one snapshot a paragraph
 
     def csv(self) -> str:
         """Return the numbers in full."""
-        text = io.StringIO()
-        writer = csv.writer(text)
         ends = [f"{column}{'' if end == 'value' else f'_{end}'}" for column in self.columns for end in ENDS]
-        writer.writerow(["training", "recipe", "seed", "epoch", "slug", "protocol", *ends])
-        for name, one, numbers in self.table():
-            cells = [getattr(number, end) if number else "" for number in numbers for end in ENDS]
-            origin = one.origin
-            writer.writerow([name, origin.recipe, origin.seed, origin.epoch, one.slug, one.label, *cells])
-        return text.getvalue()
+        rows = (
+            (
+                name, one.origin.recipe, one.origin.seed, one.origin.epoch, one.slug, one.label,
+                *(getattr(number, end) if number else "" for number in self.numbers(one) for end in ENDS),
+            )
+            for name, one in self.rows
+        )  # fmt: skip  # what a row holds stands on few lines
+        return as_csv(["training", "recipe", "seed", "epoch", "slug", "protocol", *ends], rows)
 
 
 def of_one(training: Training) -> tuple[Curves, ...]:
@@ -223,8 +229,12 @@ def _said(number: Number) -> str:
     return f"{number.value:.2f} [{number.low:.2f}, {number.high:.2f}]".replace("-", "−")
 
 
-def _number(one: Snapshot, column: str) -> Number | None:
-    return one.numbers.get(column) if one.digest in _sources(column) else None
+def _axis(column: str) -> Axis:
+    """Return how the numbers of a column are written."""
+    found = COLUMNS[column]
+    return Axis(
+        "", f"{found.title} {found.metric.direction.arrow}", "%" if found.metric.unit is Unit.FRACTION else "nats"
+    )
 
 
 @cache

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from evaluator.protocol import PROTOCOLS, EvaluationProtocol, from_json, to_json
 from leaderboard import selectors, services
-from leaderboard.board import as_text
+from leaderboard.figures import as_text
 from leaderboard.listing import Listing, listing, stamps
 from leaderboard.models import Entry, Submission
 from leaderboard.reported import Reported

@@ -21,7 +21,7 @@ from django.urls import Resolver404, resolve, reverse
 
 from evaluator.exceptions import InvalidRequest
 from evaluator.protocol import PROTOCOLS
-from leaderboard import dump
+from leaderboard import dump, report, selectors
 from leaderboard.analysis import STUDIES
 from leaderboard.models import Submission
 from leaderboard.rewriting import beside, rewrite
@@ -122,6 +122,8 @@ def _copy(folder: Path, entries: Iterable[str]) -> dict[str, str]:
         for one in versions
     ]
     studies = [f"{reverse('analysis')}?{urlencode({'study': name})}" for name in STUDIES]
+    for study in STUDIES.values():
+        report.draw(selectors.evidence(study))  # a page has the drawings that are there
     waiting = deque([board, *boards, *studies, *entries])
     client = Client(SERVER_NAME=urlsplit(_origin()).hostname)
     copied: dict[str, str] = {}

@@ -3,9 +3,11 @@
 import csv
 import io
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from evaluator.results import Measurement
 from leaderboard.analysis import Spread
 
 Drawing = Literal["points", "lines", "panels"]
@@ -19,13 +21,18 @@ class Axis:
     name: str
     unit: Literal["nats", "%", ""] = "nats"
 
+    @property
+    def label(self) -> str:
+        """The name with its unit, if it has one."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
     def written(self, value: float) -> str:
         """Return a number as tables show it."""
         text = {"nats": f"{value:.3f}", "%": f"{100 * value:.1f}", "": f"{value:g}"}[self.unit]
         return text.replace("-", "−")
 
-    def ranged(self, spread: Spread) -> str:
-        """Return a mean with the range of its seeds, if there is one."""
+    def ranged(self, spread: Spread | Measurement) -> str:
+        """Return a mean with the range of its seeds, or a number with its interval, if there is one."""
         middle = self.written(spread.value)
         if spread.low == spread.high:
             return middle
@@ -43,6 +50,14 @@ AXES = {
     "robust_error_test": Axis("← better · robust error on test (%)", "RErr test", "%"),
     "robust_error_train": Axis("← better · robust error on train (%)", "RErr train", "%"),
 }
+
+
+@dataclass(frozen=True)
+class Table:
+    """The numbers of a chart as readers see them: columns with their unit, rows whose first cell names them."""
+
+    columns: tuple[tuple[str, str], ...]
+    rows: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -94,17 +109,32 @@ class Figure:
             groups[mark.series].append(mark)
         return groups
 
-    def rows(self) -> list[tuple[str, ...]]:
-        """Return the numbers as a page shows them: series, label, both axes with their range, seeds."""
-        return [(m.series, m.label, self.x.ranged(m.x), self.y.ranged(m.y), str(m.y.seeds)) for m in self.marks]
+    @property
+    def table(self) -> Table:
+        """The numbers as a page shows them: series, label, both axes with their range, seeds."""
+        columns = (("series", ""), ("point", ""), (self.x.name, self.x.unit), (self.y.name, self.y.unit), ("seeds", ""))
+        rows = ((m.series, m.label, self.x.ranged(m.x), self.y.ranged(m.y), str(m.y.seeds)) for m in self.marks)
+        return Table(columns, tuple(rows))
 
     def csv(self) -> str:
         """Return the numbers in full."""
-        text = io.StringIO()
-        writer = csv.writer(text)
         columns = [f"{key}{end}" for key in (self.x_key, self.y_key) for end in ("", "_low", "_high")]
-        writer.writerow(["series", "label", *columns, "seeds"])
-        for m in self.marks:
-            ends = [end for s in (m.x, m.y) for end in (s.value, s.low, s.high)]
-            writer.writerow([m.series, m.label, *ends, m.y.seeds])
-        return text.getvalue()
+        rows = (
+            (m.series, m.label, *(end for s in (m.x, m.y) for end in (s.value, s.low, s.high)), m.y.seeds)
+            for m in self.marks
+        )
+        return as_csv(["series", "label", *columns, "seeds"], rows)
+
+
+def as_csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table as CSV, in which no spreadsheet takes a text for a formula."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(head)
+    writer.writerows([as_text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
+    return text.getvalue()
+
+
+def as_text(title: str) -> str:
+    """Return a title that no spreadsheet takes for a formula."""
+    return f"'{title}" if title.startswith(("=", "+", "-", "@")) else title

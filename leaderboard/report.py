@@ -3,20 +3,20 @@
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from django.template.loader import render_to_string
-from django.utils.safestring import mark_safe
 
-from leaderboard import charts, findings, selectors
+from leaderboard import charts, drawings, findings, selectors
 from leaderboard.analysis import Evidence, Study
 from leaderboard.figures import AXES, Figure
+from leaderboard.page_charts import Chart, Source, inline
 from leaderboard.paper_figures import draw_up, said
 from leaderboard.statistics import Difference
-from leaderboard.study_charts import study_figure, study_notes, study_svg
+from leaderboard.study_charts import study_figure, study_notes, study_size, study_svg
 
 
 def write(study: Study, folder: Path) -> list[str]:
@@ -30,7 +30,7 @@ def write(study: Study, folder: Path) -> list[str]:
         (folder / name).write_bytes(content())
     page = contents(evidence, base="", linked=False)
     (folder / "index.html").write_text(render_to_string("leaderboard/report.html", page), encoding="utf-8")
-    lines = [f"{shown['figure'].number}: {shown['figure'].finding}" for shown in page["figures"]]
+    lines = [f"{figure.number}: {figure.finding}" for figure, _ in page["figures"]]
     return [*lines, f"Table 1: {page['overfitting']}", f"report: {folder / 'index.html'}"]
 
 
@@ -46,24 +46,18 @@ def files(evidence: Evidence) -> dict[str, Callable[[], bytes]]:
             found[f"{figure.key}.csv"] = lambda figure=figure: figure.csv().encode()
             found[f"{figure.key}.svg"] = lambda figure=figure: charts.render_svg(_alone(figure)).encode()
             found[f"{figure.key}.png"] = lambda figure=figure: charts.render_png(_alone(figure))
+            found[f"{figure.key}.vl.json"] = lambda figure=figure: json.dumps(_alone(figure)).encode()
     return found
 
 
 def contents(evidence: Evidence, *, base: str, linked: bool) -> dict[str, Any]:
     """Return what the templates show; files lie under `base`, points lead to entries where they are `linked`."""
-    rows = findings.table(evidence)
+    rows, figures = findings.table(evidence), draw_up(evidence)
     return {
         "evidence": evidence,
         "base": base,
         "linked": linked,
-        "figures": [
-            {
-                "figure": figure,
-                "svg": inline(study_svg(figure, linked=linked)),
-                "notes": study_notes(figure),
-            }
-            for figure in draw_up(evidence)
-        ],
+        "figures": list(zip(figures, _charts(figures, evidence, base, linked=linked), strict=True)),
         "related": [
             (
                 f"{AXES[one.y].name} with {AXES[one.x].name}",
@@ -138,7 +132,41 @@ def _alone(figure: Figure) -> dict[str, Any]:
     return study_figure(figure, "light", linked=False)
 
 
-def inline(svg: str) -> str:
-    """Return a drawing as markup that stands in a page."""
-    # The renderer escapes every text; tests/leaderboard sends it a title full of markup.
-    return mark_safe(svg)  # noqa: S308
+def source(figure: Figure, study: Study) -> Source:
+    """Return what the files of a study's figure are made from; on the page its points lead to entries."""
+    return Source(
+        made_of=figure,
+        specify=lambda theme: study_figure(figure, theme, linked=theme == "page"),
+        numbers=figure.csv,
+        place=f"{study.family}/{figure.key}",
+    )
+
+
+def draw(evidence: Evidence) -> None:
+    """Make those drawings of a study's page that no process has made yet."""
+    for figure in draw_up(evidence):
+        if figure.marks:
+            source(figure, evidence.study).for_the_page()
+
+
+def _charts(figures: Sequence[Figure], evidence: Evidence, base: str, *, linked: bool) -> list[Chart]:
+    """Return the charts of figures: on the site as far as they have been drawn, in a report that has no site all."""
+    if linked:
+        sources = {figure.key: source(figure, evidence.study) for figure in figures if figure.marks}
+        found = drawings.find({one.place: one.digest for one in sources.values()})
+        svgs = {key: found[one.place].svg for key, one in sources.items() if one.place in found}
+    else:
+        svgs = {figure.key: study_svg(figure, linked=False) for figure in figures}
+    return [
+        Chart(
+            label=figure.title,
+            address=base + figure.key,
+            table=figure.table,
+            svg=inline(svgs.get(figure.key, "")),
+            live=linked,
+            notes=study_notes(figure),
+            finding=figure.finding,
+            size=study_size(figure),
+        )
+        for figure in figures
+    ]

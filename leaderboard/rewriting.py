@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 Target = Callable[[str], str | None]
 """From a link as it stands in a page to a file of the copy with its fragment; None where the copy has none."""
 
-_LINKS = ("href", "xlink:href", "src")
+_LINKS = ("href", "xlink:href", "src", "data-specification")
 _CONTROLS = ("form", "input")
 _DROPPED = frozenset({"script", "noscript", "search", "button", "select", "textarea", "label"})
 _END = re.compile(r"</\s*([^\s>/]+)")

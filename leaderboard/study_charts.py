@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
+from math import ceil
 from typing import Any
 
 import altair as alt
@@ -14,6 +15,8 @@ from leaderboard.charts import (
     Drawing,
     Scale,
     Theme,
+    channels_of,
+    described,
     labels,
     links_of,
     marked,
@@ -26,6 +29,7 @@ from leaderboard.charts import (
     styled,
 )
 from leaderboard.figures import Figure, Mark
+from leaderboard.interaction import shown_series
 from leaderboard.labels import FONT_SIZE
 
 _TALL = 520
@@ -54,6 +58,14 @@ def study_svg(figure: Figure, *, linked: bool) -> str:
     return render_svg(spec) if spec else ""
 
 
+def study_size(figure: Figure) -> tuple[int, int]:
+    """Return about how wide and high a drawing is, so that a page can leave the room for it."""
+    if figure.drawing == "panels":
+        rows = ceil(len(figure.series) / _PANELS_A_ROW)
+        return _PANELS_A_ROW * (_PANEL[0] + 45), rows * (_PANEL[1] + 65) + 45
+    return WIDTH + 65, (_TALL if figure.drawing == "points" else HEIGHT) + 90
+
+
 def study_notes(figure: Figure) -> list[str]:
     """Return what a chart's points are, and which controls are far out: they would squeeze the others into a corner."""
     if not figure.marks:
@@ -73,14 +85,15 @@ def _lines(figure: Figure, colours: Theme) -> Drawing:
     layers, rows = [], []
     for path, (name, marks) in enumerate(figure.series.items()):
         colour = (colours.point, colours.second)[path]
-        rows += rows_of(marks, path)
-        base = on(x.channel(), y.channel()).transform_filter(f"datum.path == {path}")
+        rows += described(rows_of(marks, path), marks, x.axis, y.axis, of=name)
+        base = shown_series(on(x.channel(), y.channel()).transform_filter(f"datum.path == {path}"))
         layers += [base.mark_line(color=colour, strokeWidth=2).encode(order="order:Q")]
-        layers += marked(base, colour, 30, links_of(marks))
+        layers += marked(base, colour, 30, channels_of(marks, x.axis, y.axis))
         end = base.transform_filter(f"datum.order == {len(marks) - 1}")
         text = end.mark_text(align="right", dy=-14, color=colour, fontSize=FONT_SIZE + 1)
         layers += [text.encode(text=alt.value(name))]
-    return alt.layer(*layers).properties(width=x.pixels, height=y.pixels), rows
+    chart = alt.layer(*layers).properties(width=x.pixels, height=y.pixels)
+    return Drawing(chart, rows, [{"x": x.ends, "y": y.ends}], tuple(figure.series))
 
 
 def _panels(figure: Figure, colours: Theme) -> Drawing:
@@ -88,20 +101,22 @@ def _panels(figure: Figure, colours: Theme) -> Drawing:
     x, y = _scales(figure, *_PANEL)
     frames, rows = [], []
     for path, (name, marks) in enumerate(figure.series.items()):
-        rows += named(rows_of(marks, path), x, y, joined=True)
-        beside = f"{y.axis.name} ({y.axis.unit})" if path % _PANELS_A_ROW == 0 else None
-        below = f"{x.axis.name} ({x.axis.unit})" if path + _PANELS_A_ROW >= len(figure.series) else None
-        every = on(x.channel(title=below), y.channel(title=beside)).encode(order="order:Q")
+        placed = named(rows_of(marks, path), x, y, joined=True)
+        rows += described(placed, marks, x.axis, y.axis, of=name)
+        beside = y.axis.label if path % _PANELS_A_ROW == 0 else None
+        below = x.axis.label if path + _PANELS_A_ROW >= len(figure.series) else None
+        every = shown_series(on(x.channel(title=below), y.channel(title=beside)).encode(order="order:Q"))
         base = every.transform_filter(f"datum.path == {path}")
         layers = (
             every.mark_line(color=colours.muted, opacity=0.25, strokeWidth=1.5).encode(detail="path:N"),
             base.mark_line(color=colours.point, strokeWidth=1.5),
-            *marked(base, colours.point, 34, links_of(marks)),
+            *marked(base, colours.point, 34, channels_of(marks, x.axis, y.axis)),
             *labels(base.transform_filter("datum.named"), colours, links_of(marks)),
         )
         title = alt.TitleParams(name, anchor="start", frame="group", fontSize=FONT_SIZE + 1, color=colours.text)
         frames.append(alt.layer(*layers).properties(width=x.pixels, height=y.pixels, title=title))
-    return alt.concat(*frames, columns=_PANELS_A_ROW), rows
+    chart = alt.concat(*frames, columns=_PANELS_A_ROW)
+    return Drawing(chart, rows, [{"x": x.ends, "y": y.ends}], tuple(figure.series))
 
 
 _DRAWINGS = {"points": _points, "lines": _lines, "panels": _panels}

@@ -13,23 +13,17 @@ from evaluator.metrics import StageName
 from evaluator.protocol import PROTOCOLS
 from evaluator.trust.findings import Verdict
 from evaluator.types import Split
-from leaderboard import curves, objections, protocol_history, report, selectors, sharing
+from leaderboard import curves, objections, page_charts, protocol_history, report, selectors, sharing
 from leaderboard.access import Rule, access
 from leaderboard.analysis import STUDIES
 from leaderboard.columns import COLUMNS, EARLY_STOPPED, SHOWN
-from leaderboard.curve_views import drawn
+from leaderboard.curve_views import charts_of
 from leaderboard.details import details_of
 from leaderboard.filters import HEADLINE
+from leaderboard.paper_figures import FIGURES
 from leaderboard.protocol_history import flat
 
 CHANGELOG = settings.BASE_DIR / "CHANGELOG.md"
-
-_CONTENT_TYPES = {
-    "svg": "image/svg+xml",
-    "png": "image/png",
-    "csv": "text/csv; charset=utf-8",
-    "json": "application/json",
-}
 
 
 @access(Rule.VISIBLE)
@@ -63,8 +57,7 @@ def entry(request: HttpRequest, slug: str) -> HttpResponse:
             "snapshot": selectors.early_stopped(found, training),
             "training": training,
             "origin": selectors.origin_of(submission),
-            "curves": drawn(curves.of_one(training) if training else ()),
-            "base": reverse("entry-curves", args=[slug, "-", "csv"]).removesuffix("-.csv"),
+            "curves": charts_of(curves.of_one(training) if training else (), "entry-curves", slug),
             "outcomes": [(cause, [outcomes[split].get(cause, 0) for split in attacked]) for cause in BROKEN_BY],
             "splits": attacked,
             "bibtex": sharing.bibtex(found, request),
@@ -93,11 +86,20 @@ def analysis(request: HttpRequest) -> HttpResponse:
 @access(Rule.PUBLIC)
 @require_safe
 def analysis_file(request: HttpRequest, study: str, name: str) -> HttpResponse:
-    """Give one file of a study: a figure as SVG, PNG or CSV, the table as CSV, or all correlations as JSON."""
-    content = report.files(selectors.evidence(STUDIES[study])).get(name) if study in STUDIES else None
+    """Give one file of a study: a figure as any of its kinds, the table as CSV, or all correlations as JSON."""
+    if study not in STUDIES:
+        raise Http404
+    evidence = selectors.evidence(STUDIES[study])
+    key, _, kind = name.partition(".")
+    if key in FIGURES:
+        figure = FIGURES[key].figure(evidence)
+        if not figure.marks:
+            raise Http404
+        return page_charts.answer(request, kind, report.source(figure, STUDIES[study]))
+    content = report.files(evidence).get(name)
     if content is None:
         raise Http404
-    return HttpResponse(content(), content_type=_CONTENT_TYPES[name.rpartition(".")[2]])
+    return HttpResponse(content(), content_type=page_charts.KINDS.get(kind, "application/json"))
 
 
 @access(Rule.PUBLIC)

