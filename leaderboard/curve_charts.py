@@ -14,7 +14,6 @@ from leaderboard.charts import (
     channels_of,
     described,
     labels,
-    links_of,
     named,
     on,
     render_svg,
@@ -85,7 +84,7 @@ def _frame(frame: Frame, scales: tuple[Scale, Scale], number: int, names: Sequen
     )  # fmt: skip  # one setting a line would hide the chart
     colour = alt.Color("line:N", scale=alt.Scale(**domain, range=every), legend=legend)
     dash = alt.StrokeDash("line:N", scale=alt.Scale(**domain, range=_DASHES[: len(names)]), legend=legend)
-    dots = [dot for _, line in frame.lines for dot in line]
+    channels = channels_of([dot for _, line in frame.lines for dot in line], frame.x, frame.y)
     base = shown_series(on(x.channel(), y.channel()).transform_filter(f"datum.frame == {number}"))
     whisker = base.encode(colour).mark_rule(
         opacity=0.5 if frame.over_epochs else 0.25, strokeWidth=1.5, xOffset=alt.ExprRef("datum.aside")
@@ -94,9 +93,9 @@ def _frame(frame: Frame, scales: tuple[Scale, Scale], number: int, names: Sequen
         base.encode(colour, dash, order="order:Q").mark_line(strokeWidth=2),
         whisker.encode(y=alt.Y("y_low:Q"), y2="y_high:Q"),
         whisker.encode(x=alt.X("x_low:Q"), x2="x_high:Q"),
-        base.encode(colour, **channels_of(dots, frame.x, frame.y)).mark_circle(size=36, opacity=1),
+        base.encode(colour, **channels).mark_circle(size=36, opacity=1),
     ]
     if not frame.over_epochs:
-        layers += labels(base.transform_filter("datum.named"), colours, links_of(dots))
+        layers += labels(base.transform_filter("datum.named"), colours, channels)
     title = alt.TitleParams(frame.title, anchor="start", frame="group", fontSize=FONT_SIZE + 1, color=colours.text)
     return alt.layer(*layers).properties(width=x.pixels, height=y.pixels, title=title)

@@ -38,6 +38,10 @@ def stopped(name: str = "digits/at", value: float = 0.4, **changes) -> Submissio
     return crowd.trained(name, DIGITS_STOPPED, epoch=63, value=value, **changes)
 
 
+def published() -> list[Submission]:
+    return list(Submission.objects.filter(entry__isnull=False))
+
+
 def page(client: Client, submission: Submission) -> str:
     response = client.get(submission.get_absolute_url())
     assert response.status_code == 200
@@ -107,6 +111,16 @@ def test_the_file_of_a_figure_holds_its_numbers_with_their_intervals(client: Cli
     if figure == "robust-overfitting":
         attacked = [(row["epoch"], float(row["robust_error_test"])) for row in rows if row["robust_error_test"]]
         assert attacked == [("63", 0.4), ("120", 0.5)]
+
+
+def test_the_page_names_the_specification_that_makes_its_drawing_live(client: Client) -> None:
+    *_, end = followed()
+    specifications = re.findall(r'data-specification="([^"]+)"', page(client, end))
+    assert len(specifications) == 2
+    for address in specifications:
+        spec = client.get(address).json()
+        assert spec["usermeta"]["series"] == ["test", "train"]
+        assert {row["url"] for row in spec["datasets"]["rows"]} <= {one.get_absolute_url() for one in published()}
 
 
 def test_nothing_is_shown_where_there_is_nothing(client: Client, tmp_path: Path) -> None:
