@@ -15,10 +15,11 @@ from evaluator.protocol import EvaluationProtocol, find_protocol
 from evaluator.results import Measurement as Number
 from leaderboard import board_chart, choices, page_charts
 from leaderboard.access import Rule, access
+from leaderboard.columns import COLUMNS
 from leaderboard.figures import as_text
 from leaderboard.filters import ABOUT, BoardView, every_column, known_values, narrow, ordered, parse
 from leaderboard.listing import Listing, Row, Stamp, listing, stamps
-from leaderboard.selectors import COLUMNS, reported_under, tables
+from leaderboard.selectors import reported_under, tables
 from leaderboard.throttling import limited
 
 ROWS = 50
@@ -193,7 +194,7 @@ def answer_to(query: Mapping[str, Sequence[str]]) -> Answer:
 
 
 def _entries(protocol: EvaluationProtocol, now: Mapping[str, Stamp]) -> Listing:
-    return listing(protocol, now.get(protocol.digest))
+    return listing(protocol, now)
 
 
 def _chart(answer: Answer) -> page_charts.Chart | None:

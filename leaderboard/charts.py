@@ -33,15 +33,24 @@ class Theme:
     grid: str
     point: str
     second: str
+    third: str
+    fourth: str
     background: str
 
 
 THEMES = {
     "page": Theme(
-        "currentColor", "currentColor", "var(--chart-grid)", "var(--chart-point)", "var(--chart-second)", "transparent"
+        "currentColor",
+        "currentColor",
+        "var(--chart-grid)",
+        "var(--chart-point)",
+        "var(--chart-second)",
+        "var(--chart-third)",
+        "var(--chart-fourth)",
+        "transparent",
     ),
-    "light": Theme("#212529", "#495057", "#e4e7eb", "#0b5ed7", "#c2410c", "#ffffff"),
-    "dark": Theme("#dee2e6", "#adb5bd", "#343a40", "#6ea8fe", "#fb923c", "#212529"),
+    "light": Theme("#212529", "#495057", "#e4e7eb", "#0b5ed7", "#c2410c", "#15803d", "#7e22ce", "#ffffff"),
+    "dark": Theme("#dee2e6", "#adb5bd", "#343a40", "#6ea8fe", "#fb923c", "#4ade80", "#d8b4fe", "#212529"),
 }
 
 
@@ -72,7 +81,7 @@ class Scale:
 
     def channel(self, **changes: Any) -> dict[str, Any]:
         """Return what x and y encodings share: title, scale and ticks."""
-        form = {"format": ".0%"} if self.axis.unit == "%" else {}
+        form = {"format": "~%"} if self.axis.unit == "%" else {}
         axis = alt.Axis(tickCount=8 if self.pixels >= _WIDE else 4, **form)
         scale = alt.Scale(domain=[self.low, self.high], nice=False, zero=False)
         return {"title": self.axis.title, "scale": scale, "axis": axis} | changes
@@ -101,6 +110,8 @@ def _properties(theme: Theme) -> str:
         "--chart-grid": theme.grid,
         "--chart-point": theme.point,
         "--chart-second": theme.second,
+        "--chart-third": theme.third,
+        "--chart-fourth": theme.fourth,
     }
     return ";".join(f"{name}:{colour}" for name, colour in own.items())
 
@@ -197,21 +208,20 @@ def named(rows: Sequence[dict[str, Any]], x: Scale, y: Scale, *, joined: bool) -
     return placed
 
 
-def labels(base: Any, colours: Theme, links: dict[str, str]) -> list[Any]:
+def labels(base: Any, colours: Theme, channels: dict[str, Any]) -> list[Any]:
     """Return the layers of labels: each where it was placed, with a thin line to its point."""
     placed = {name: alt.ExprRef(f"datum.{name}") for name in ("align", "dx", "dy")}
     ends = {"x2Offset": placed["dx"], "y2Offset": placed["dy"]}  # in pixels, however far a reader zooms in
     return [
         base.mark_rule(color=colours.muted, opacity=0.6, strokeWidth=0.75, **ends).encode(x2="x", y2="y"),
-        base.mark_text(**placed, color=colours.text, fontSize=FONT_SIZE).encode(text="label:N", **links),
+        base.mark_text(**placed, color=colours.text, fontSize=FONT_SIZE).encode(text="label:N", **channels),
     ]
 
 
 def scatter(points: Sequence[Any], x: Scale, y: Scale, colours: Theme) -> Drawing:
     """Return loose points with whiskers, each with its label."""
-    base, links = on(x.channel(), y.channel()), links_of(points)
-    channels = channels_of(points, x.axis, y.axis)
-    lines, texts = labels(base, colours, links)
+    base, channels = on(x.channel(), y.channel()), channels_of(points, x.axis, y.axis)
+    lines, texts = labels(base, colours, channels)
     chart = alt.layer(lines, *marked(base, colours.point, 70, channels), texts)
     rows = described(named(rows_of(points), x, y, joined=False), points, x.axis, y.axis)
     return Drawing(chart.properties(width=x.pixels, height=y.pixels), rows, [{"x": x.ends, "y": y.ends}])

@@ -13,12 +13,13 @@ from django.views.decorators.http import require_safe
 from evaluator.combine import BROKEN_BY
 from leaderboard import page_charts
 from leaderboard.access import Rule, access
+from leaderboard.columns import COLUMNS
 from leaderboard.comparing import Comparison, query, slug
 from leaderboard.comparing import compare as compared
 from leaderboard.comparison_chart import LETTERS, MOST, comparison, comparison_csv, comparison_svg, comparison_table
+from leaderboard.curve_views import charts_of
 from leaderboard.listing import Row
 from leaderboard.pairs import Pair
-from leaderboard.selectors import COLUMNS
 from leaderboard.throttling import limited
 
 FEWEST = 2
@@ -54,6 +55,7 @@ def compare(request: HttpRequest) -> HttpResponse:
                 (split, [(cause, [counts.get(cause, 0) for counts in of_split]) for cause in BROKEN_BY])
                 for split, of_split in answer.outcomes.items()
             ],
+            "curves": charts_of(answer.curves, "compared-curves", query=answer.query),
             "chart": _chart(answer),
         }
     return render(request, "leaderboard/compare.html", context)
@@ -107,6 +109,7 @@ def compare_json(request: HttpRequest) -> HttpResponse:
                 for position, entry in enumerate(answer.entries)
             ],
             "pairs": [_document(pair) for pair in answer.pairs],
+            "curves": [one.document() for one in answer.curves],
             "settings": answer.settings,
             "facts": answer.facts,
         }

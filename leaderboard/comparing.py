@@ -13,11 +13,14 @@ from evaluator.protocol import PROTOCOLS, EvaluationProtocol
 from evaluator.results import Measurement as Number
 from evaluator.types import Split
 from leaderboard import selectors, services
-from leaderboard.comparison_chart import MOST, Compared
+from leaderboard.charts import short
+from leaderboard.columns import COLUMNS
+from leaderboard.comparison_chart import LETTERS, MOST, Compared
+from leaderboard.curves import Curves, of_several
 from leaderboard.listing import Row, listing, stamps
 from leaderboard.models import Entry
 from leaderboard.pairs import Losses, Pair, pairs
-from leaderboard.selectors import COLUMNS
+from leaderboard.trainings import Key, Training
 from trainers.differences import side_by_side
 
 _LONGEST = 120
@@ -35,13 +38,32 @@ class Comparison:
     @cached_property
     def rows(self) -> dict[str, Row]:
         """What the board says of all entries of the protocol, by slug and rank."""
-        found = listing(self.protocol, stamps().get(self.protocol.digest)).rows if self.protocol else ()
+        found = listing(self.protocol, stamps()).rows if self.protocol else ()
         return {row.slug: row for row in found}
+
+    @cached_property
+    def trainings(self) -> list[Training | None]:
+        """The training that each of them comes from, where it is one of ours."""
+        return selectors.trainings([entry.submission for entry in self.entries])
+
+    @cached_property
+    def curves(self) -> tuple[Curves, ...]:
+        """Their trainings from epoch to epoch; entries of one training share a line."""
+        of_training = {one.key: one for one in self.trainings if one}
+        letters: dict[Key, list[str]] = {key: [] for key in of_training}
+        titles: dict[Key, str] = {}
+        for letter, entry, training in zip(LETTERS, self.entries, self.trainings, strict=False):
+            if training:
+                letters[training.key].append(letter)
+                titles.setdefault(training.key, entry.submission.title)
+        return of_several({f"{', '.join(letters[k])} · {short(titles[k])}": one for k, one in of_training.items()})
 
     @cached_property
     def numbers(self) -> dict[str, list[Number | None]]:
         """Every number that one of them has, by column."""
-        found = [selectors.numbers(entry) for entry in self.entries]
+        found = [
+            selectors.numbers(entry, training) for entry, training in zip(self.entries, self.trainings, strict=True)
+        ]
         return {key: [each.get(key) for each in found] for key in COLUMNS if any(key in each for each in found)}
 
     @cached_property

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from trainers.loop import TrainedVariant
 
 STUDY = STUDIES["digits"]
-PROTOCOL, CURVE, SHAPE = find_protocol(STUDY.protocol), find_protocol(STUDY.curve), find_protocol("digits-shape")
+PROTOCOL, CURVE, STOPPED = (find_protocol(name) for name in (STUDY.protocol, STUDY.curve, STUDY.stopped))
+SHAPE = find_protocol("digits-shape")
 SEED = 0
 CONTROL = "digits/clean"
 VARIANTS = (
@@ -34,6 +35,8 @@ VARIANTS = (
 
 SHAPED = ("digits/at", "digits/awp")
 """Of these the shape of the minimum is measured, too: a sharp one and a flat one."""
+EARLY_STOPPED = ("digits/trades",)
+"""Of these the early-stopped snapshot is measured as well; that of plain adversarial training is a variant itself."""
 
 FOLDER = settings.BASE_DIR / "var" / "demo"
 """Where log, board, picture and report go."""
@@ -46,8 +49,10 @@ def train(*, processes: int, report: Report) -> list["TrainedVariant"]:
 
 
 def submit(variants: Iterable["TrainedVariant"]) -> list[Submission]:
-    """Hand in every checkpoint as a stranger's would be, every other snapshot of plain adversarial training, and two
-    checkpoints once more for the shape of their minima.
+    """Hand in every checkpoint as a stranger's would be; of some trainings, what was on the way to it as well.
+
+    That is every other snapshot of plain adversarial training, and the early-stopped ones of `EARLY_STOPPED`. Two
+    checkpoints are handed in once more for the shape of their minima.
     """
     variants = list(variants)
     submissions = [references.submit(one.checkpoint, one.recipe.title, PROTOCOL) for one in variants]
@@ -56,6 +61,9 @@ def submit(variants: Iterable["TrainedVariant"]) -> list[Submission]:
     ]
     baseline = variants[0]
     on_the_way = [*baseline.snapshots[1::2], baseline.final]
+    submissions += [references.submit(path, f"{baseline.recipe.title}, {path.stem}", CURVE) for path in on_the_way]
     return submissions + [
-        references.submit(path, f"{baseline.recipe.title}, {path.stem}", CURVE) for path in on_the_way
+        references.submit(one.best, f"{one.recipe.title}, early stopped", STOPPED)
+        for one in variants
+        if one.recipe.name.split()[0] in EARLY_STOPPED and one.best is not None
     ]

@@ -17,7 +17,7 @@ from django.core.cache import cache
 
 from leaderboard.charts import render_svg
 
-_CODE = ("charts", "study_charts", "interaction", "labels", "figures")
+_CODE = ("charts", "study_charts", "curve_charts", "interaction", "labels", "figures")
 """The modules that decide how numbers look."""
 
 

@@ -1,5 +1,6 @@
 """The part of the API that says what is known of entries: a list of all, newest first, and each in full."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -9,14 +10,16 @@ from django.views.decorators.http import conditional_page
 from ninja import Query, Router, Schema
 from ninja.decorators import decorate_view
 
+from evaluator.results import Measurement
 from leaderboard import selectors
 from leaderboard.access import Rule, access
 from leaderboard.api_refusals import refusals
 from leaderboard.board_api import NumberOut
 from leaderboard.details import details_of
-from leaderboard.models import Entry
+from leaderboard.models import Entry, Submission
 from leaderboard.paging import Paging, newest_first
 from leaderboard.throttling import limited
+from leaderboard.trainings import Training
 
 router = Router(tags=["entries"])
 
@@ -39,10 +42,33 @@ class EntriesOut(Schema):
     next: str | None
 
 
+class SnapshotOut(Schema):
+    """One published checkpoint of a training after an epoch, with its numbers under its protocol."""
+
+    slug: str
+    title: str
+    protocol: str
+    protocol_version: int
+    url: str
+    epoch: int
+    numbers: dict[str, NumberOut]
+
+
+class TrainingOut(Schema):
+    """The training that an entry comes from, after which epoch, and all that is published of it, epoch by epoch."""
+
+    recipe: str
+    recipe_digest: str
+    seed: int
+    epoch: int
+    epochs: int
+    snapshots: list[SnapshotOut]
+
+
 class EntryInFull(EntryLine):
     """All that is published of one entry: numbers by the board's columns, stages, findings of the trust checks, curves.
 
-    Curves are those that its own run measured.
+    Curves are those that its own run measured. `training` is there for what a recipe of this site trained.
     """
 
     run_id: str
@@ -61,6 +87,7 @@ class EntryInFull(EntryLine):
     seconds: float
     versions: dict[str, Any]
     numbers: dict[str, NumberOut]
+    training: TrainingOut | None
     stages: list[dict[str, Any]]
     findings: list[dict[str, Any]]
     curves: list[dict[str, Any]]
@@ -89,7 +116,7 @@ def entry(request: HttpRequest, slug: str) -> EntryInFull:
         raise Http404
     submission = found.submission
     said = details_of(submission, AnonymousUser())
-    numbers = selectors.numbers(found).items()
+    (training,) = selectors.trainings([submission])
     return EntryInFull(
         **_line(found),
         run_id=str(found.run_id),
@@ -107,7 +134,8 @@ def entry(request: HttpRequest, slug: str) -> EntryInFull:
         seed=found.seed,
         seconds=found.seconds,
         versions=found.versions,
-        numbers={key: NumberOut(value=one.value, low=one.low, high=one.high, n=one.n) for key, one in numbers},
+        numbers=_numbers(selectors.numbers(found, training)),
+        training=_training(submission, training),
         stages=found.stages,
         findings=found.findings,
         curves=found.curves,
@@ -125,3 +153,34 @@ def _line(entry: Entry) -> dict[str, Any]:
         "url": submission.get_absolute_url(),
         "published_at": submission.published_at,
     }
+
+
+def _training(submission: Submission, training: Training | None) -> TrainingOut | None:
+    origin = selectors.origin_of(submission)
+    if origin is None or training is None:
+        return None
+    snapshots = [
+        SnapshotOut(
+            slug=one.slug,
+            title=one.title,
+            protocol=one.protocol,
+            protocol_version=one.version,
+            url=one.url,
+            epoch=one.origin.epoch,
+            numbers=_numbers(one.numbers),
+        )
+        for _, of_protocol in training.by_protocol
+        for one in of_protocol
+    ]
+    return TrainingOut(
+        recipe=origin.recipe,
+        recipe_digest=origin.digest,
+        seed=origin.seed,
+        epoch=origin.epoch,
+        epochs=origin.epochs,
+        snapshots=sorted(snapshots, key=lambda one: one.epoch),
+    )
+
+
+def _numbers(numbers: Mapping[str, Measurement]) -> dict[str, NumberOut]:
+    return {key: NumberOut(value=one.value, low=one.low, high=one.high, n=one.n) for key, one in numbers.items()}

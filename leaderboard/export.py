@@ -34,6 +34,7 @@ PAGES: dict[str, frozenset[str]] = {
     "analysis": frozenset({"study"}),
     "analysis-file": frozenset(),
     "entry": frozenset(),
+    "entry-curves": frozenset(),
     "badge": frozenset(),
     "citation": frozenset(),
     "shape-file": frozenset(),

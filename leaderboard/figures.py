@@ -5,10 +5,13 @@ import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import linear_regression
 from typing import Any, Literal
 
 from evaluator.results import Measurement
 from leaderboard.analysis import Spread
+
+_FEWEST_ON_A_LINE = 3
 
 Drawing = Literal["points", "lines", "panels"]
 
@@ -77,7 +80,8 @@ class Figure:
     """A figure with its numbers, measured under `protocol`.
 
     `key` names its files, `x_key` and `y_key` its axes; `shows` says what it is, `finding` what the numbers say. It is
-    drawn as loose points, as lines in one frame, or with a frame for each series.
+    drawn as loose points, as lines in one frame, or with a frame for each series. At `bend` on the horizontal axis a
+    line stands upright; with `trends` each series has the straight line that its points lie about.
     """
 
     key: str
@@ -90,6 +94,8 @@ class Figure:
     protocol: str
     marks: tuple[Mark, ...]
     finding: str
+    bend: float | None = None
+    trends: bool = False
 
     @property
     def x(self) -> Axis:
@@ -108,6 +114,18 @@ class Figure:
         for mark in self.marks:
             groups[mark.series].append(mark)
         return groups
+
+    @property
+    def trend_lines(self) -> dict[str, tuple[float, float]]:
+        """Slope and intercept of the trend of each series, by least squares, where it has 3 points or more."""
+        series = self.series.items() if self.trends else ()
+        points = {name: ([m.x.value for m in marks], [m.y.value for m in marks]) for name, marks in series}
+        return {
+            name: (line.slope, line.intercept)
+            for name, (x, y) in points.items()
+            if len(x) >= _FEWEST_ON_A_LINE and len(set(x)) > 1
+            for line in [linear_regression(x, y)]
+        }
 
     @property
     def table(self) -> Table:

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from evaluator.exceptions import InvalidRequest
 from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
+from leaderboard.columns import EARLY_STOPPED, columns_of
 from leaderboard.listing import Listing, Row
 
 FACETS = {"architecture": "Architecture", "data": "Extra data", "division": "Division", "trust": "Trust"}
@@ -23,6 +24,7 @@ HEADLINE = (
     "robust_error_train",
     "robust_loss_gap",
     "flatness_train",
+    EARLY_STOPPED.key,
 )
 """The numbers a reader meets first, as far as they are measured, most decisive first; the rest can be picked."""
 
@@ -101,7 +103,7 @@ class BoardView:
 @lru_cache
 def every_column(protocol: EvaluationProtocol) -> tuple[str, ...]:
     """Return all columns that a board of `protocol` can show beside rank and title."""
-    return (*protocol.columns(), *ABOUT)
+    return (*columns_of(protocol), *ABOUT)
 
 
 def orders(protocol: EvaluationProtocol) -> tuple[str, ...]:

@@ -1,8 +1,10 @@
 """What a study's numbers say: correlations, robust overfitting, and the paper's Table 1 beside ours (pure)."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from leaderboard.analysis import Evidence, Spread, Variant
 from leaderboard.statistics import (
@@ -71,6 +73,48 @@ class Overfitting:
 
     baseline: Difference | None
     every_variant: Difference | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Variants that generalize about as well: how many, their mean numbers with the least and greatest of them."""
+
+    name: str
+    variants: tuple[str, ...]
+    numbers: Mapping[str, Spread]
+
+
+GROUPED = ("robust_error_test", "robust_loss_test", "flatness_test", "flatness_train")
+"""The columns whose means are shown of good, average and poor variants; the first one tells which is which."""
+
+_PERCENTILES = (30, 70)
+
+
+def groups(evidence: Evidence) -> tuple[Group, ...]:
+    """Return the variants trained against the adversary, split at the 30 and 70 % percentiles of robust error on test.
+
+    The paper asks whether good, average and poor generalization come with flat, average and sharp minima. None below
+    three variants.
+    """
+    told = [v for v in evidence.defended if all(key in v.numbers for key in GROUPED)]
+    if len(told) < 3:
+        return ()
+    of = {v.recipe.name: v.numbers[GROUPED[0]].value for v in told}
+    low, high = np.percentile(list(of.values()), _PERCENTILES)
+    places = {
+        "good": [v for v in told if of[v.recipe.name] <= low],
+        "average": [v for v in told if low < of[v.recipe.name] <= high],
+        "poor": [v for v in told if of[v.recipe.name] > high],
+    }
+    return tuple(
+        Group(
+            name,
+            tuple(v.recipe.title for v in sorted(members, key=lambda v: of[v.recipe.name])),
+            {key: Spread.of([v.numbers[key].value for v in members]) for key in GROUPED},
+        )
+        for name, members in places.items()
+        if members
+    )
 
 
 def correlation(

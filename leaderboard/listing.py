@@ -6,7 +6,7 @@ takes some 30 kB in each process.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
@@ -17,14 +17,15 @@ from django.db.models import Count, Max, Sum
 from django.urls import reverse
 
 from evaluator.exceptions import InvalidRequest
-from evaluator.metrics import METRICS, column
 from evaluator.protocol import EvaluationProtocol
 from evaluator.results import Measurement as Number
 from evaluator.trust.findings import Verdict
 from evaluator.types import Split
+from leaderboard.columns import COLUMNS, EARLY_STOPPED, stopped_of
 from leaderboard.details import Details, public
 from leaderboard.models import Entry, Measurement
 from leaderboard.ranking import Contestant, Standing, pareto_front, rank
+from leaderboard.trainings import Key, Origin, as_early_stopped
 from trainers.recipe import load_recipe
 
 FRONT = ("robust_error_test", "clean_error_test", "flatness_test")
@@ -34,11 +35,7 @@ _OF_SUBMISSION = (
     "slug", "title", "is_reference", "stored_numbers", "published_at", "updated_at", "checkpoint_sha256", "manifest",
     "extra_data", "authors", "paper", "venue", "is_anonymous",
 )  # fmt: skip
-_COLUMNS = {
-    (metric.key, split or ""): (split, column(metric.key, split))
-    for metric in METRICS.values()
-    for split in (tuple(Split) if metric.per_split else (None,))
-}
+_COLUMNS = {(column.metric.key, column.split or ""): column for column in COLUMNS.values()}
 
 
 @dataclass(frozen=True)
@@ -86,21 +83,26 @@ class Listing:
 
 @dataclass(frozen=True)
 class _Entry:
-    """What is kept of one entry until it changes; `contestant` is None where it is never ranked."""
+    """What is kept of one entry until it changes.
+
+    `contestant` is None where it is never ranked, `origin` where it is of no training of ours.
+    """
 
     changed: datetime
     row: Row
     contestant: Contestant | None
+    origin: Origin | None
 
 
 @dataclass(frozen=True)
 class _Kept:
-    stamp: Stamp | None
+    stamps: tuple[Stamp | None, ...]
+    """Of the protocol, and of those that measure early-stopped snapshots for it."""
     entries: dict[int, _Entry]
     listing: Listing
 
 
-_EMPTY = _Kept(None, {}, Listing((), {}, None))
+_EMPTY = _Kept((), {}, Listing((), {}, None))
 _kept: dict[str, _Kept] = {}
 _reading = Lock()
 
@@ -113,15 +115,18 @@ def stamps() -> dict[str, Stamp]:
     return {digest: Stamp(*of_all) for digest, *of_all in rows}
 
 
-def listing(protocol: EvaluationProtocol, stamp: Stamp | None) -> Listing:
-    """Return the entries of `protocol` as they were at `stamp`, or later."""
+def listing(protocol: EvaluationProtocol, now: Mapping[str, Stamp]) -> Listing:
+    """Return the entries of `protocol` as they were at the stamps of `now`, or later."""
+    seen = tuple(now.get(one.digest) for one in (protocol, *stopped_of(protocol)))
     kept = _kept.get(protocol.digest, _EMPTY)
-    if kept.stamp != stamp:
+    if kept.stamps != seen:
         with _reading:  # others wait for the same rows instead of reading them as well
             kept = _kept.get(protocol.digest, _EMPTY)
-            if kept.stamp != stamp:
-                entries = _read(protocol, kept.entries) if stamp else {}
-                kept = _kept[protocol.digest] = _Kept(stamp, entries, _listed(entries.values()))
+            if kept.stamps != seen:
+                own, *others = seen
+                entries = _read(protocol, kept.entries) if own else {}
+                stopped = _stopped(protocol) if own and any(others) else {}
+                kept = _kept[protocol.digest] = _Kept(seen, entries, _listed(entries, stopped))
     return kept.listing
 
 
@@ -143,8 +148,8 @@ def _read(protocol: EvaluationProtocol, before: dict[int, _Entry]) -> dict[int, 
     return found
 
 
-def _listed(entries: Iterable[_Entry]) -> Listing:
-    entries = list(entries)
+def _listed(by_key: Mapping[int, _Entry], stopped: Mapping[Key, Number]) -> Listing:
+    entries = _paired(by_key, stopped)
     ranked = [one for one in entries if one.contestant]
     standings = rank(one.contestant for one in ranked if one.contestant)
     points = {
@@ -161,6 +166,22 @@ def _listed(entries: Iterable[_Entry]) -> Listing:
         for name, value in row.facets.items():
             counts[name][value] += 1
     return Listing(tuple(rows), dict(counts), max((row.published_at for row in rows), default=None))
+
+
+def _paired(entries: Mapping[int, _Entry], stopped: Mapping[Key, Number]) -> list[_Entry]:
+    """Return entries with the early-stopped robust error of their training, as far as it is known."""
+    known: dict[Key, Number] = {}
+    chosen = {}
+    for key, one in sorted(entries.items(), key=lambda item: (item[1].row.published_at, item[0])):
+        if one.origin and one.origin.early_stopped and (number := one.row.numbers.get("robust_error_test")):
+            known[one.origin.training] = chosen[key] = as_early_stopped(number)
+    known |= stopped
+    paired = []
+    for key, one in entries.items():
+        number = chosen.get(key) or (known.get(one.origin.training) if one.origin else None)
+        row = replace(one.row, numbers=one.row.numbers | {EARLY_STOPPED.key: number}) if number else one.row
+        paired.append(replace(one, row=row))
+    return paired
 
 
 def _entry(entry: Any, numbers: dict[str, Number]) -> _Entry:
@@ -206,7 +227,8 @@ def _entry(entry: Any, numbers: dict[str, Number]) -> _Entry:
     if entry.rankable and Verdict.FAIL not in verdicts:
         error, loss = (numbers[name].value for name in ("robust_error_test", "robust_loss_test"))
         contestant = Contestant(slug, error, loss, entry.robust_on_test)
-    return _Entry(entry.submission__updated_at, row, contestant)
+    origin = Origin.of(manifest) if is_reference else None
+    return _Entry(entry.submission__updated_at, row, contestant, origin)
 
 
 @lru_cache(maxsize=1024)
@@ -228,7 +250,20 @@ def _numbers(protocol: EvaluationProtocol, since: datetime) -> dict[int, dict[st
     columns = rows.order_by().values_list("entry_id", "metric", "split", "value", "low", "high", "n")
     for entry, metric, split, *values in columns.iterator():
         if (metric, split) in _COLUMNS:  # it may have been dropped since
-            of, name = _COLUMNS[metric, split]
-            found[entry][name] = Number(metric, of, *values)
-    names = [name for _, name in _COLUMNS.values()]
-    return {entry: {name: each[name] for name in names if name in each} for entry, each in found.items()}
+            column = _COLUMNS[metric, split]
+            found[entry][column.key] = Number(metric, column.split, *values)
+    return {entry: {name: each[name] for name in COLUMNS if name in each} for entry, each in found.items()}
+
+
+def _stopped(protocol: EvaluationProtocol) -> dict[Key, Number]:
+    """Return the robust errors of early-stopped snapshots that a part of `protocol` measured, by training."""
+    digests = [one.digest for one in stopped_of(protocol)]
+    rows = Measurement.objects.filter(
+        metric="robust_error", split=Split.TEST,
+        entry__submission__protocol_digest__in=digests, entry__submission__is_reference=True,
+    ).order_by("entry__submission__published_at", "entry_id")  # fmt: skip  # what was published last counts
+    found = {}
+    for manifest, *values in rows.values_list("entry__submission__manifest", "value", "low", "high", "n"):
+        if (origin := Origin.of(manifest)) is not None:
+            found[origin.training] = as_early_stopped(Number("robust_error", Split.TEST, *values))
+    return found

@@ -79,10 +79,7 @@ def _flagged() -> Cases:
     known, judged = stamps(), set(_judged().values_list("slug", flat=True))
     protocols = (protocol for versions in PROTOCOLS.values() for protocol in versions)
     rows = [
-        row
-        for protocol in protocols
-        for row in listing(protocol, known.get(protocol.digest)).rows
-        if row.flags and row.slug not in judged
+        row for protocol in protocols for row in listing(protocol, known).rows if row.flags and row.slug not in judged
     ]
     rows.sort(key=_urgency)
     found = Submission.objects.in_bulk([row.slug for row in rows[:MOST]], field_name="slug")

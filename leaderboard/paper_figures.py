@@ -3,15 +3,17 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import log
 from typing import Any
 
 from scipy.stats import binomtest
 
+from evaluator.dataset_facts import find_dataset_facts
 from evaluator.protocol import find_protocol
 from leaderboard.analysis import Evidence, Spread, Study, Variant
 from leaderboard.figures import AXES, Drawing, Figure, Mark
 from leaderboard.findings import correlation
-from leaderboard.statistics import SIGNIFICANCE, Correlation, correlation_within_groups
+from leaderboard.statistics import SIGNIFICANCE, Correlation, correlation_within_groups, rank_correlation
 from trainers.recipe import Recipe
 
 
@@ -29,6 +31,8 @@ class Specification:
     protocol: Callable[[Study], str]
     marks: Callable[[Evidence, str, str], Iterator[Mark]]
     finding: Callable[[Evidence, str, str], str]
+    bend: Callable[[Evidence], float | None] = lambda evidence: None
+    trends: bool = False
 
     def figure(self, evidence: Evidence) -> Figure:
         """Return the figure with its numbers."""
@@ -37,6 +41,8 @@ class Specification:
             protocol=find_protocol(self.protocol(evidence.study)).label,
             marks=tuple(self.marks(evidence, self.x, self.y)),
             finding=self.finding(evidence, self.x, self.y),
+            bend=self.bend(evidence),
+            trends=self.trends,
         )  # fmt: skip  # what is copied stands on one line
 
 
@@ -71,6 +77,26 @@ def _verdict(found: Correlation) -> str:
     if found.low > 0:
         return "Agrees with the paper"
     return "Contradicts the paper" if found.high < 0 else "Settles nothing, as the interval holds 0"
+
+
+def _blind(evidence: Evidence) -> float:
+    """Return the loss of a guess that gives every class the same probability."""
+    return log(find_dataset_facts(evidence.protocol.dataset).classes)
+
+
+def _bent(evidence: Evidence, x: str, y: str) -> str:
+    """Say the correlation, and that of the variants on either side of a blind guess."""
+    blind = _blind(evidence)
+    telling = [v for v in evidence.defended if x in v.numbers and y in v.numbers]
+    sides = {
+        "below": [v for v in telling if v.numbers[x].value < blind],
+        "above": [v for v in telling if v.numbers[x].value >= blind],
+    }
+    bend = "; ".join(
+        f"{name} it {said(found) if (found := correlation(side, x, y)) else f'too few points: {len(side)}'}"
+        for name, side in sides.items()
+    )
+    return f"{_correlated(evidence, x, y)} A blind guess loses {blind:.2f} nats; {bend}."
 
 
 def _overfitting(evidence: Evidence, x: str, y: str) -> Iterator[Mark]:
@@ -182,6 +208,18 @@ def _swept_together(evidence: Evidence, x: str, y: str) -> str:
     return f"{_verdict(found)}: {names} within {settings}, Spearman’s {said(found)}."
 
 
+def _each_setting(evidence: Evidence, x: str, y: str) -> str:
+    """Say what all settings together show, and then the trend of each."""
+    trends = []
+    for title, path in _swept(evidence).items():
+        points = [(v.numbers[x].value, v.numbers[y].value) for _, v in path if x in v.numbers and y in v.numbers]
+        if (found := rank_correlation(*zip(*points, strict=True))) if points else None:
+            rho = f"{found.rho:.2f}".replace("-", "−")
+            trends.append(f"{title} ρ = {rho} over {found.n} values")
+    each = f" Setting by setting: {'; '.join(trends)}." if trends else ""
+    return _swept_together(evidence, x, y) + each
+
+
 def _at(epoch: int, like: Spread) -> Spread:
     return Spread(epoch, epoch, epoch, like.seeds)
 
@@ -213,7 +251,7 @@ _ALL = (
     Specification(
         "sweeps", "Fig. 6", "Swept settings",
         "One frame a setting, from value to value. The paper: what makes a method more robust also makes it flatter.",
-        "flatness_test", "robust_loss_test", "panels", _curve, _sweeps, _swept_together,
+        "flatness_test", "robust_loss_test", "panels", _curve, _sweeps, _each_setting, trends=True,
     ),
     Specification(
         "rloss-train-flatness", "Fig. 7a", "Robust loss on test against flatness on train",
@@ -227,8 +265,9 @@ _ALL = (
     ),
     Specification(
         "rerr-rloss", "Fig. 7c", "Robust error against robust loss",
-        "Error counts examples, loss weighs how badly they are lost; a blind guess among ten loses ln 10 ≈ 2.3.",
-        "robust_loss_test", "robust_error_test", "points", _full, _variants, _correlated,
+        "Error counts examples, loss weighs how badly they are lost. The upright line, where it is in the frame, is "
+        "what a blind guess loses, the logarithm of the number of classes; right of it a network loses more than that.",
+        "robust_loss_test", "robust_error_test", "points", _full, _variants, _bent, _blind,
     ),
 )  # fmt: skip  # one figure a paragraph
 

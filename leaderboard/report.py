@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 
 from leaderboard import charts, drawings, findings, selectors
 from leaderboard.analysis import Evidence, Study
-from leaderboard.figures import AXES, Figure
+from leaderboard.figures import AXES, Figure, as_csv
 from leaderboard.page_charts import Chart, Source, inline
 from leaderboard.paper_figures import draw_up, said
 from leaderboard.statistics import Difference
@@ -40,6 +40,7 @@ def files(evidence: Evidence) -> dict[str, Callable[[], bytes]]:
     found: dict[str, Callable[[], bytes]] = {
         "numbers.json": lambda: (json.dumps(_numbers(evidence), indent=2, ensure_ascii=False) + "\n").encode(),
         "table-1.csv": lambda: _table_csv(rows).encode(),
+        "groups.csv": lambda: _groups_csv(evidence).encode(),
     }
     for figure in draw_up(evidence):
         if figure.marks:
@@ -66,6 +67,11 @@ def contents(evidence: Evidence, *, base: str, linked: bool) -> dict[str, Any]:
             for one in findings.related(evidence)
         ],
         "overfitting": _overfitting(evidence),
+        "grouped": [AXES[key] for key in findings.GROUPED],
+        "groups": [
+            (group, [AXES[key].ranged(number) for key, number in group.numbers.items()])
+            for group in findings.groups(evidence)
+        ],
         "columns": list(findings.TABLE),
         "rows": [(row, [_cell(column, cell) for column, cell in _cells(row)]) for row in rows],
         "order": [said(found) for found in findings.order(rows).values()],
@@ -77,12 +83,24 @@ def _numbers(evidence: Evidence) -> dict[str, Any]:
         "study": asdict(evidence.study),
         "variants": {v.recipe.name: sorted(v.by_seed) for v in (*evidence.variants, *evidence.swept)},
         "correlations": [asdict(related) for related in findings.related(evidence)],
+        "groups": [asdict(group) for group in findings.groups(evidence)],
         "robust_overfitting": asdict(findings.overfitting(evidence)),
         "order_with_the_paper": {
             title: found and asdict(found) for title, found in findings.order(findings.table(evidence)).items()
         },
         "findings": {figure.key: figure.finding for figure in draw_up(evidence)},
     }
+
+
+def _groups_csv(evidence: Evidence) -> str:
+    head = ["group", "variants", *(f"{key}{end}" for key in findings.GROUPED for end in ("", "_low", "_high"))]
+    return as_csv(
+        head,
+        (
+            (group.name, len(group.variants), *(e for n in group.numbers.values() for e in (n.value, n.low, n.high)))
+            for group in findings.groups(evidence)
+        ),
+    )
 
 
 def _table_csv(rows: tuple[findings.TableRow, ...]) -> str:

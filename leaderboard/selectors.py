@@ -1,49 +1,28 @@
 """What the pages read; every function costs the same few queries however many entries there are."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from django.db.models import Count, Min, Prefetch
+from django.db.models import Count, Min, Prefetch, Q
 
 from evaluator.exceptions import InvalidRequest
-from evaluator.metrics import METRICS, Metric
-from evaluator.metrics import column as column_name
-from evaluator.protocol import EvaluationProtocol, find_protocol
+from evaluator.protocol import EvaluationProtocol, find_protocol, from_json
 from evaluator.results import Measurement as Number
 from evaluator.types import Split
 from leaderboard.analysis import PAPER, Evidence, Measured, Reported, Study
+from leaderboard.columns import COLUMNS, EARLY_STOPPED, stopped_of
 from leaderboard.filters import ordered, orders
 from leaderboard.listing import Row, listing, stamps
 from leaderboard.models import Entry, ReportedResult, State, Submission
 from leaderboard.reported import COLUMNS as REPORTED
+from leaderboard.trainings import Key, Origin, Snapshot, Training, as_early_stopped
 from trainers.recipe import Recipe, load_recipe
 
 _SAME_RADIUS = 0.01
 """By this share two radii may differ and still be one threat model."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of numbers: a metric on a split, or a gap."""
-
-    key: str
-    metric: Metric
-    split: Split | None
-
-    @property
-    def title(self) -> str:
-        """What stands in the header, for example `RErr test`."""
-        return f"{self.metric.symbol} {self.split}" if self.split else self.metric.symbol
-
-
-COLUMNS: dict[str, Column] = {
-    column_name(metric.key, split): Column(column_name(metric.key, split), metric, split)
-    for metric in METRICS.values()
-    for split in (tuple(Split) if metric.per_split else (None,))
-}
-"""Every column by its name in tables, JSON and CSV; a board has those of `protocol.columns()`."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +45,7 @@ def board(protocol: EvaluationProtocol, sort: str = "rank") -> Board:
         raise InvalidRequest(
             f"the board has no column {sort.removeprefix('-')!r}; it has {', '.join(orders(protocol))}"
         )
-    found = listing(protocol, stamps().get(protocol.digest))
+    found = listing(protocol, stamps())
     return Board(protocol, sort, ordered(found.rows, sort), found.as_of)
 
 
@@ -113,14 +92,63 @@ def recipe_of(submission: Submission) -> Recipe | None:
     return recipe if recipe is not None and recipe.digest == submission.manifest["notes"].get("recipe_digest") else None
 
 
+def origin_of(submission: Submission) -> Origin | None:
+    """Return where a reference entry comes from, or None for what others handed in, whatever that says of itself."""
+    return Origin.of(submission.manifest) if submission.is_reference else None
+
+
+def trainings(submissions: Iterable[Submission]) -> list[Training | None]:
+    """Return, for each submission, all that is published of the training it comes from; None where it is none of ours.
+
+    All of a training share the digest of their recipe and the seed, whatever protocol measured them.
+    """
+    origins = [origin_of(one) for one in submissions]
+    known = [origin for origin in origins if origin]
+    if not known:
+        return [None] * len(origins)
+    asked, notes = Q(), "submission__manifest__notes"
+    for origin in known:
+        asked |= Q(**{f"{notes}__recipe_digest": origin.digest, f"{notes}__seed": str(origin.seed)})
+    entries = (
+        Entry.objects.filter(asked, submission__is_reference=True)
+        .select_related("submission")
+        .prefetch_related(Prefetch("measurements", to_attr="numbers"))
+        .defer("stages", "versions", "findings", "robust_on_test", "submission__protocol")
+        .order_by("submission__published_at", "id")
+    )
+    found: dict[Key, list[Snapshot]] = {origin.training: [] for origin in known}
+    for entry in entries:
+        one = entry.submission
+        if (origin := origin_of(one)) is not None and origin.training in found:
+            snapshot = Snapshot(
+                origin, one.slug, one.title, one.get_absolute_url(), one.protocol_name, one.protocol_version,
+                one.protocol_digest, _numbers(entry.numbers),
+            )  # fmt: skip  # what is copied stands on few lines
+            found[origin.training].append(snapshot)
+    return [Training(origin.training, tuple(found[origin.training])) if origin else None for origin in origins]
+
+
+def early_stopped(entry: Entry, training: Training | None) -> Snapshot | None:
+    """Return the snapshot whose robust error is the early-stopped one of an entry's training, by the entry's board."""
+    origin = origin_of(entry.submission)
+    protocol = from_json(json.dumps(entry.submission.protocol))
+    if training is None or origin is None or not stopped_of(protocol):
+        return None
+    if origin.early_stopped:
+        return next((one for one in training.snapshots if one.slug == entry.submission.slug), None)
+    return training.early_stopped(protocol)
+
+
 def submission(slug: str) -> Submission | None:
     """Return the submission called `slug`, published or not."""
     return Submission.objects.filter(slug=slug).first()
 
 
-def numbers(entry: Entry) -> dict[str, Number]:
-    """Return an entry's numbers by column name, in the order in which the metrics are declared."""
-    return _numbers(entry.measurements.all())
+def numbers(entry: Entry, training: Training | None = None) -> dict[str, Number]:
+    """Return an entry's numbers, and what its training adds, by column in the order in which metrics are declared."""
+    snapshot = early_stopped(entry, training)
+    found = snapshot and snapshot.numbers.get("robust_error_test")
+    return _numbers(entry.measurements.all()) | ({EARLY_STOPPED.key: as_early_stopped(found)} if found else {})
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ def badge(request: HttpRequest, slug: str) -> HttpResponse:
     """Draw where an entry stands at present, for a page elsewhere."""
     entry = _published(slug)
     protocol = from_json(json.dumps(entry.submission.protocol))
-    rows = listing(protocol, stamps().get(protocol.digest)).rows
+    rows = listing(protocol, stamps()).rows
     standing = next((row.standing for row in rows if row.slug == slug), None)
     said = f"rank {standing.rank} of {sum(row.standing is not None for row in rows)}" if standing else "not ranked"
     name, position, parts = protocol.label, 0.0, []

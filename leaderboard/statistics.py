@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import sqrt
 from statistics import mean, stdev
 
@@ -81,6 +82,17 @@ def correlation_within_groups(
     other is left. The interval draws clusters anew within each group; for normal clusters in groups of 4 to 20 it held
     the true value in 94 to 98 % of 400 trials each.
     """
+    return _within_groups(tuple(groups), tuple(clusters), tuple(x), tuple(y), seed)
+
+
+@lru_cache(maxsize=512)  # a page asks for dozens, and for the same until something is published
+def _within_groups(
+    groups: tuple[Hashable, ...],
+    clusters: tuple[Hashable, ...],
+    x: tuple[float, ...],
+    y: tuple[float, ...],
+    seed: int,
+) -> Correlation | None:
     members: defaultdict[Hashable, defaultdict[Hashable, list[tuple[float, float]]]]
     members = defaultdict(lambda: defaultdict(list))
     for group, cluster, one, other in zip(groups, clusters, x, y, strict=True):

@@ -18,7 +18,6 @@ from leaderboard.charts import (
     channels_of,
     described,
     labels,
-    links_of,
     marked,
     named,
     on,
@@ -76,7 +75,16 @@ def study_notes(figure: Figure) -> list[str]:
 
 
 def _points(figure: Figure, colours: Theme) -> Drawing:
-    return scatter(figure.marks, *_scales(figure, WIDTH, _TALL), colours)
+    x, y = _scales(figure, WIDTH, _TALL)
+    drawing = scatter(figure.marks, x, y, colours)
+    if figure.bend is None or not x.low < figure.bend < x.high:
+        return drawing
+    at = alt.Chart(alt.NamedData("rows")).encode(x=alt.datum(figure.bend))
+    rule = at.mark_rule(color=colours.second, strokeDash=[5, 4], strokeWidth=1.25)
+    name = at.mark_text(align="left", dx=5, baseline="top", color=colours.second, fontSize=FONT_SIZE).encode(
+        y=alt.value(0)
+    )
+    return drawing._replace(chart=drawing.chart + rule + name.encode(text=alt.value(figure.x.written(figure.bend))))
 
 
 def _lines(figure: Figure, colours: Theme) -> Drawing:
@@ -107,11 +115,13 @@ def _panels(figure: Figure, colours: Theme) -> Drawing:
         below = x.axis.label if path + _PANELS_A_ROW >= len(figure.series) else None
         every = shown_series(on(x.channel(title=below), y.channel(title=beside)).encode(order="order:Q"))
         base = every.transform_filter(f"datum.path == {path}")
+        between = _trend(figure, name, marks, base, colours)
         layers = (
             every.mark_line(color=colours.muted, opacity=0.25, strokeWidth=1.5).encode(detail="path:N"),
             base.mark_line(color=colours.point, strokeWidth=1.5),
+            *between,
             *marked(base, colours.point, 34, channels_of(marks, x.axis, y.axis)),
-            *labels(base.transform_filter("datum.named"), colours, links_of(marks)),
+            *labels(base.transform_filter("datum.named"), colours, channels_of(marks, x.axis, y.axis)),
         )
         title = alt.TitleParams(name, anchor="start", frame="group", fontSize=FONT_SIZE + 1, color=colours.text)
         frames.append(alt.layer(*layers).properties(width=x.pixels, height=y.pixels, title=title))
@@ -120,6 +130,18 @@ def _panels(figure: Figure, colours: Theme) -> Drawing:
 
 
 _DRAWINGS = {"points": _points, "lines": _lines, "panels": _panels}
+
+
+def _trend(figure: Figure, name: str, marks: Sequence[Mark], base: Any, colours: Theme) -> list[Any]:
+    """Return the layer of a series' trend, over the width of its points, if it has one."""
+    if name not in figure.trend_lines:
+        return []
+    slope, intercept = figure.trend_lines[name]
+    ends = [end(m.x.value for m in marks) for end in (min, max)]
+    places = {key: alt.datum(value) for key, value in zip(("x", "x2"), ends, strict=True)}
+    places |= {key: alt.datum(slope * end + intercept) for key, end in zip(("y", "y2"), ends, strict=True)}
+    first = base.transform_filter("datum.order == 0")
+    return [first.mark_rule(color=colours.second, strokeDash=[5, 4], strokeWidth=1.5).encode(**places)]
 
 
 def _scales(figure: Figure, width: int, height: int) -> tuple[Scale, Scale]:

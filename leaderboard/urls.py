@@ -5,6 +5,7 @@ from django.urls import include, path
 from leaderboard import (
     board,
     compare,
+    curve_views,
     edit_views,
     moderation_views,
     shape,
@@ -26,6 +27,7 @@ urlpatterns = [
     path("analysis/", views.analysis, name="analysis"),
     path("analysis/<slug:study>/<str:name>", views.analysis_file, name="analysis-file"),
     path("entries/<slug:slug>/", views.entry, name="entry"),
+    path("entries/<slug:slug>/training/<slug:figure>.<str:kind>", curve_views.entry_curves, name="entry-curves"),
     path("entries/<slug:slug>/badge.svg", sharing.badge, name="badge"),
     path("entries/<slug:slug>/cite.bib", sharing.citation, name="citation"),
     path("entries/<slug:slug>/shape/<str:name>", shape.shape_file, name="shape-file"),
@@ -35,6 +37,7 @@ urlpatterns = [
     path("compare/", compare.compare, name="compare"),
     path("compare.csv", compare.compare_csv, name="compare-csv"),
     path("compare.json", compare.compare_json, name="compare-json"),
+    path("figures/training/<slug:figure>.<str:kind>", curve_views.compared_curves, name="compared-curves"),
     path("figures/comparison.<str:kind>", compare.compare_figure, name="compare-figure"),
     path("submit/", submit_views.submit, name="submit"),
     path("submissions/<uuid:run_id>/", watch_views.submission, name="submission"),

@@ -9,13 +9,15 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from evaluator.combine import BROKEN_BY
-from evaluator.metrics import METRICS, StageName
+from evaluator.metrics import StageName
 from evaluator.protocol import PROTOCOLS
 from evaluator.trust.findings import Verdict
 from evaluator.types import Split
-from leaderboard import objections, page_charts, protocol_history, report, selectors, shape, sharing
+from leaderboard import curves, objections, page_charts, protocol_history, report, selectors, shape, sharing
 from leaderboard.access import Rule, access
 from leaderboard.analysis import STUDIES
+from leaderboard.columns import COLUMNS, EARLY_STOPPED, SHOWN
+from leaderboard.curve_views import charts_of
 from leaderboard.details import details_of
 from leaderboard.filters import HEADLINE
 from leaderboard.paper_figures import FIGURES
@@ -42,16 +44,22 @@ def entry(request: HttpRequest, slug: str) -> HttpResponse:
         "objections": objections.readable(submission, request.user),
     }
     if found:
-        numbers = selectors.numbers(found)
+        (training,) = selectors.trainings([submission])
+        numbers = selectors.numbers(found, training)
         outcomes = {s["split"]: s["outcomes"] for s in found.stages if s["stage"] == StageName.AUTOATTACK}
         attacked = [split for split in Split if split in outcomes]
         context |= {
-            "headline": [(selectors.COLUMNS[key], numbers[key]) for key in HEADLINE if key in numbers][:4],
+            "headline": [(COLUMNS[key], numbers[key]) for key in HEADLINE if key in numbers][:4],
             "numbers": [
                 (metric, [numbers.get(key) for key in metric.columns()])
-                for metric in METRICS.values()
+                for metric in SHOWN.values()
                 if not numbers.keys().isdisjoint(metric.columns())
             ],
+            "early_stopped": EARLY_STOPPED,
+            "snapshot": selectors.early_stopped(found, training),
+            "training": training,
+            "origin": selectors.origin_of(submission),
+            "curves": charts_of(curves.of_one(training) if training else (), "entry-curves", slug),
             "outcomes": [(cause, [outcomes[split].get(cause, 0) for split in attacked]) for cause in BROKEN_BY],
             "splits": attacked,
             "bibtex": sharing.bibtex(found, request),
@@ -121,4 +129,4 @@ def reported(request: HttpRequest) -> HttpResponse:
 @require_safe
 def about(request: HttpRequest) -> HttpResponse:
     """Explain what is measured and how to read it."""
-    return render(request, "leaderboard/about.html", {"metrics": METRICS.values()})
+    return render(request, "leaderboard/about.html", {"metrics": SHOWN.values()})

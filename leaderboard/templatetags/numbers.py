@@ -3,8 +3,9 @@
 from django import template
 from django.utils.html import format_html
 
-from evaluator.metrics import METRICS, Unit
+from evaluator.metrics import Unit
 from evaluator.results import CurvePoint, Measurement
+from leaderboard.columns import SHOWN
 
 register = template.Library()
 
@@ -41,7 +42,7 @@ def loss(point: CurvePoint) -> str:
 @register.filter
 def unit(key: str) -> str:
     """Return the unit in which `shown` writes a metric."""
-    return "%" if METRICS[key].unit is Unit.FRACTION else "nats"
+    return "%" if SHOWN[key].unit is Unit.FRACTION else "nats"
 
 
 @register.filter
@@ -105,6 +106,6 @@ def duration(seconds: float) -> str:
 
 
 def _written(value: float, number: Measurement) -> str:
-    if METRICS[number.metric].unit is Unit.FRACTION:
+    if SHOWN[number.metric].unit is Unit.FRACTION:
         return f"{100 * value:.1f}".replace("-", "−")
     return f"{value:.3f}".replace("-", "−")

@@ -110,6 +110,8 @@ def pages(people: dict[str, Client]) -> list[Looked]:
 
 def faults(page: Page) -> Iterator[str]:
     """Yield what axe-core calls serious or critical of a page that is open."""
+    if page.locator("[data-specification]").count():
+        page.locator(".live-chart svg").first.wait_for()
     page.evaluate(AXE)
     for viewport, scheme, rules in (
         (DESKTOP, "light", None), (DESKTOP, "dark", CHANGED_BY_COLOUR),

@@ -80,7 +80,7 @@ def test_a_reader_sorts_the_board_and_opens_an_entry(
     assert page.url.endswith("sort=-flatness_test")
     assert titles(page) == ["entry 0", "entry 2", "entry 1"]
 
-    page.locator("figure svg a", has_text="entry 1").click()
+    page.locator(".live-chart").get_by_role("link", name="entry 1,").click()
     assert page.get_by_role("heading", level=1).inner_text() == "entry 1"
     for name in ("Analysis", "About", "Protocols", "Reported"):
         page.get_by_role("navigation", name="Site").get_by_role("link", name=name).click()

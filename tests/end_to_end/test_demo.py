@@ -23,7 +23,7 @@ if __name__ == "__main__":
         "source.examples": '{"start": 0, "stop": 64}', "monitor.examples": '{"start": 400, "stop": 432}',
     }
     demo.FOLDER = Path(sys.argv[1])
-    demo.PROTOCOL = demo.CURVE = SMOKE
+    demo.PROTOCOL = demo.CURVE = demo.STOPPED = SMOKE
     few = Examples(test=4, train=4)
     demo.SHAPE = replace(
         SMOKE, name="shape", clean_examples=few, robust_loss_examples=few, autoattack_examples=Examples(0, 0),
@@ -43,7 +43,9 @@ def test_a_demo_killed_while_it_evaluates_goes_on_and_ends_with_every_entry_once
         log=tmp_path / "demo" / "workers.log", trainings=3, folder=tmp_path, variables=variables,
     )  # fmt: skip  # the command, then what is expected of it
     board = json.loads((tmp_path / "demo" / "board.json").read_text())
-    assert sorted(entry["title"] for entry in board["entries"]) == ["AT", "Clean training", "TRADES"]
+    assert sorted(entry["title"] for entry in board["entries"]) == [
+        "AT", "Clean training", "TRADES", "TRADES, early stopped",
+    ]  # fmt: skip
     assert all(entry["numbers"]["robust_error_test"]["n"] == 4 for entry in board["entries"])
     assert "<svg" in (tmp_path / "demo" / "rloss-flatness.svg").read_text()
     assert (tmp_path / "demo" / "rloss-flatness.png").read_bytes().startswith(b"\x89PNG")

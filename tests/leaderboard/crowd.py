@@ -4,6 +4,7 @@ import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from itertools import chain
+from typing import Any
 from uuid import UUID
 
 import numpy as np
@@ -14,6 +15,7 @@ from evaluator.metrics import METRICS, StageName, Unit
 from evaluator.protocol import EvaluationProtocol, to_json
 from evaluator.types import Split
 from leaderboard.models import Entry, Measurement, State, Submission
+from trainers.recipe import load_recipe
 
 ARCHITECTURES = ("digits-cnn", "digits-resnet")
 RECIPES = ("digits/at", "digits/trades", "digits/unlabeled", None)
@@ -41,6 +43,33 @@ def publish(count: int, protocol: EvaluationProtocol, *, seed: int = 0) -> None:
     )
     measured = (_measurements(entry, protocol, of, generator) for entry, of in zip(entries, quality, strict=True))
     Measurement.objects.bulk_create(chain.from_iterable(measured), batch_size=5000)
+
+
+def trained(
+    recipe_name: str, protocol: EvaluationProtocol, *, epoch: int, value: float = 0.3, seed: int = 0, **changes: Any
+) -> Submission:
+    """Publish a reference after some epoch of a recipe's training, each of whose numbers is `value`, ± 0.01 of 100."""
+    recipe = load_recipe(recipe_name)
+    notes = {"recipe_digest": recipe.digest, "seed": str(seed), "epoch": f"{epoch} of {recipe.epochs}"}
+    manifest = Manifest(architecture="digits-cnn", dataset="digits", recipe=recipe_name, notes=notes)
+    number = Submission.objects.count()
+    submission = _submission(number, protocol, seed=99)
+    fields = {"title": recipe.label(seed), "manifest": json.loads(manifest.to_json()), "is_reference": True} | changes
+    for name, content in fields.items():
+        setattr(submission, name, content)
+    submission.save()
+    entry = Entry.objects.create(
+        submission=submission, run_id=submission.run_id, rankable=protocol.rankable, seed=0, versions={}, stages=[],
+        seconds=1.0, robust_on_test="01" * (protocol.autoattack_examples.test // 2),
+    )  # fmt: skip
+    ends = {"value": value, "low": value - 0.01, "high": value + 0.01, "n": 100}
+    Measurement.objects.bulk_create(
+        Measurement(entry=entry, metric=metric.key, split=split, **ends)
+        for metric in METRICS.values()
+        for name, split in zip(metric.columns(), Split if metric.per_split else ("",), strict=True)
+        if name in protocol.columns()
+    )
+    return submission
 
 
 def _submission(number: int, protocol: EvaluationProtocol, *, seed: int) -> Submission:

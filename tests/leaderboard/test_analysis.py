@@ -9,7 +9,7 @@ import pytest
 
 from leaderboard.analysis import Reported
 from leaderboard.figures import AXES
-from leaderboard.findings import PAIRS, order, overfitting, related, schedule, table
+from leaderboard.findings import PAIRS, groups, order, overfitting, related, schedule, table
 from leaderboard.paper_figures import FIGURES, draw_up
 from tests.leaderboard.study import VARIANTS, evidence, measured, variants
 from trainers.recipe import load_recipe
@@ -126,6 +126,36 @@ def test_a_sweep_goes_through_its_variant_in_the_order_of_its_values():
         "AT-AWP: epochs, gamma": ["60, 0.3", "120, 0.01"],
     }
     assert "within 1 setting of 4 values" in figure.finding
+
+
+def test_each_swept_setting_has_its_own_trend():
+    values = {"0.001": 0.1, "0.005": 0.2, "0.05": 0.4}
+    swept = [measured(f"digits/awp stepper.gamma={value}", badness) for value, badness in values.items()]
+    few = [measured("digits/trades objective.beta=3", 0.2), measured("digits/trades", 0.1)]
+    figure = drawn("sweeps", curve=[*swept, measured("digits/awp", 0.3), *few])
+    assert "Setting by setting: AT-AWP: gamma ρ = 1.00 over 4 values." in figure.finding
+    assert figure.trend_lines == {"AT-AWP: gamma": pytest.approx((1.0, 1.0))}  # two points have no trend
+    assert drawn("flatness-in-training", curve=swept).trend_lines == {}
+
+
+def test_error_against_loss_tells_those_that_lose_more_than_a_blind_guess_from_the_others():
+    worse = [measured(name, 1.5 - 0.02 * i, flatness=1.0) for i, name in enumerate(VARIANTS[:5])]
+    better = [measured(name, 0.3, flatness=1.0) for name in VARIANTS[5:]]
+    figure = drawn("rerr-rloss", final=[*worse, *better])
+    assert figure.bend == pytest.approx(2.302585)
+    assert "below it too few points: 1; above it ρ = 1.00 [1.00, 1.00], n = 5." in figure.finding
+
+
+def test_good_average_and_poor_variants_are_split_at_the_percentiles_of_robust_error():
+    found = evidence(final=[*variants(), measured("digits/clean", 9.0)])
+    good, average, poor = groups(found)
+    assert [group.name for group in (good, average, poor)] == ["good", "average", "poor"]
+    assert [len(group.variants) for group in (good, average, poor)] == [2, 2, 2]  # the control is in none
+    assert good.variants == ("AT", "AT-AWP")
+    errors = [v.numbers["robust_error_test"].value for v in found.defended]
+    assert good.numbers["robust_error_test"].high == sorted(errors)[1]
+    assert good.numbers["flatness_test"].value == pytest.approx(1.05)
+    assert groups(evidence(final=variants()[:4])) == ()
 
 
 def test_a_table_has_all_rows_of_the_paper_ours_beside_them_and_compares_the_order():

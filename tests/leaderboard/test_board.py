@@ -68,7 +68,7 @@ def test_as_many_queries_for_ten_entries_as_for_two_hundred(client: Client, djan
 
 def test_what_is_kept_is_what_would_be_read_anew(client: Client, entries: None) -> None:
     def kept() -> listing.Listing:
-        return listing.listing(DIGITS_DEMO, listing.stamps().get(DIGITS_DEMO.digest))
+        return listing.listing(DIGITS_DEMO, listing.stamps())
 
     before = kept()
     assert kept() is before

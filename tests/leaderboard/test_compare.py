@@ -45,7 +45,7 @@ def two() -> list[Submission]:
 def test_page_csv_json_and_chart_say_the_numbers_of_the_board(client: Client, two: list[Submission]) -> None:
     shown, document = page(client, *two), answer(client, *two)
     table = list(csv.DictReader(io.StringIO(client.get(address(*two, kind="/compare.csv")).content.decode())))
-    rows = {row.slug: row for row in listing(DIGITS_DEMO, stamps()[DIGITS_DEMO.digest]).rows}
+    rows = {row.slug: row for row in listing(DIGITS_DEMO, stamps()).rows}
     assert [line["number"] for line in table] == list(DIGITS_DEMO.columns())
     for submission, entry in zip(two, document["entries"], strict=True):
         numbers = rows[submission.slug].numbers
@@ -89,7 +89,7 @@ def test_an_entry_like_another_is_not_called_better(client: Client, two: list[Su
 
 def test_losses_of_a_run_that_the_run_store_does_not_have_are_left_out(client: Client) -> None:
     crowd.publish(3, DIGITS_DEMO)
-    slugs = [row.slug for row in listing(DIGITS_DEMO, stamps()[DIGITS_DEMO.digest]).rows]
+    slugs = [row.slug for row in listing(DIGITS_DEMO, stamps()).rows]
     document = answer(client, *slugs)
     assert [pair["loss"] for pair in document["pairs"]] == [None] * 3
     assert all(pair["error"]["corrected"] >= pair["error"]["p"] for pair in document["pairs"])
@@ -158,7 +158,7 @@ def test_what_was_measured_under_a_protocol_that_is_gone_is_not_compared(client:
 
 def test_a_number_of_queries_that_does_not_grow_with_the_entries(client: Client, django_assert_num_queries) -> None:
     crowd.publish(6, DIGITS_DEMO)
-    slugs = [row.slug for row in listing(DIGITS_DEMO, stamps()[DIGITS_DEMO.digest]).rows]
+    slugs = [row.slug for row in listing(DIGITS_DEMO, stamps()).rows]
     for count in (2, 4):
         with django_assert_num_queries(4):  # how often, the entries, their numbers, the stamp
             client.get(address(*slugs[:count]))

@@ -35,6 +35,7 @@ SAMPLES = {
     "name": "table-1.csv",
     "action": "cancel",
     "key": "none",
+    "figure": "none",
     "uidb36": "1",
     "digest": "none",
     "seed": "1",

@@ -45,7 +45,7 @@ def test_an_empty_site_says_so(client: Client) -> None:
 
 def test_the_board_sorts_by_every_column_both_ways(client: Client, board: None) -> None:
     def values(key: str, rows: tuple[selectors.Row, ...]) -> list:
-        if key in selectors.COLUMNS:
+        if key in DIGITS_DEMO.columns():
             return [row.numbers[key].value for row in rows]
         return [row.standing.rank if key == "rank" else getattr(row, key) for row in rows]
 

@@ -61,8 +61,11 @@
     }
   };
 
-  const tools = (view, { zoom = {}, series = [] }, drawn) => {
-    const foot = element("div", { className: "chart-tools" });
+  const tools = (frame, view, { zoom = {}, series = [] }, drawn) => {
+    const hint = "Drag or Shift with arrow keys to move, Ctrl with the wheel to zoom, double click to reset";
+    const foot = element("div", { className: "chart-tools", title: hint });
+    foot.setAttribute("role", "group");
+    foot.setAttribute("aria-label", hint);
     const act = async change => { change(); await view.runAsync(); drawn(); };
     const button = (label, title, change) => {
       const made = element("button", { type: "button", className: "btn btn-outline-secondary btn-sm", textContent: label });
@@ -84,6 +87,19 @@
     const scaled = factor => Object.keys(zoom).forEach(name => {
       const [low, high] = ends(name), middle = (low + high) / 2, half = (high - low) / 2 * factor;
       view.signal(name, [middle - half, middle + half]);
+    });
+    const moved = (field, share) => Object.keys(zoom).filter(name => name.endsWith(`_${field}`)).forEach(name => {
+      const [low, high] = ends(name), step = (high - low) * share;
+      view.signal(name, [low + step, high + step]);
+    });
+    const keys = {
+      ArrowLeft: () => moved("x", -0.1), ArrowRight: () => moved("x", 0.1),
+      ArrowUp: () => moved("y", 0.1), ArrowDown: () => moved("y", -0.1),
+    };
+    frame.addEventListener("keydown", event => {
+      if (!event.shiftKey || !keys[event.key]) return;
+      event.preventDefault();
+      act(keys[event.key]);
     });
     if (Object.keys(zoom).length) {
       foot.append(
@@ -111,7 +127,7 @@
     const svg = place.querySelector("svg");
     const drawn = () => reachable(svg);
     frame.replaceChildren(place);
-    frame.closest(".chart").querySelector(".chart-foot").append(tools(view, specification.usermeta ?? {}, drawn));
+    frame.closest(".chart").querySelector(".chart-foot").append(tools(frame, view, specification.usermeta ?? {}, drawn));
     drawn();
   };
 
