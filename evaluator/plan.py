@@ -8,12 +8,14 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from evaluator.metrics import StageName
+from evaluator.preview import plan_preview
 from evaluator.protocol import EvaluationProtocol
 from evaluator.results import ShardSpec
 from evaluator.types import Split
 
 NEEDS: Mapping[StageName, StageName] = dict.fromkeys(
-    (StageName.TRUST, StageName.ROBUST_LOSS, StageName.FLATNESS, StageName.AUTOATTACK), StageName.CLEAN
+    (StageName.PREVIEW, StageName.TRUST, StageName.ROBUST_LOSS, StageName.FLATNESS, StageName.AUTOATTACK),
+    StageName.CLEAN,
 )
 """Which stage must be done before one begins: a network that fails on clean images shall cost no attack."""
 
@@ -34,12 +36,15 @@ class Cost(NamedTuple):
     seconds: float
 
 
-def plan(protocol: EvaluationProtocol) -> tuple[ShardSpec, ...]:
+def plan(protocol: EvaluationProtocol, *, preview: bool = False) -> tuple[ShardSpec, ...]:
     """Return each stage on each split, at each weight sample, uncut, in the order in which they are best claimed.
 
-    What can be cut least comes early, so that several workers end together. A stage on 0 examples is left out.
+    What can be cut least comes early, so that several workers end together. A stage on 0 examples is left out. A
+    `preview` comes right after what it needs.
     """
-    return tuple(spec for stage in _ORDER for split in Split for spec in _stage(protocol, stage, split))
+    specs = [spec for stage in _ORDER for split in Split for spec in _stage(protocol, stage, split)]
+    first = sum(spec.stage is NEEDS[StageName.PREVIEW] for spec in specs)
+    return (*specs[:first], *(plan_preview(protocol) if preview else ()), *specs[first:])
 
 
 def cut(
@@ -48,13 +53,14 @@ def cut(
     """Return the piece of `spec` that should take `target_seconds`, and the rest, if there is one.
 
     `last` is the cost of the last piece of the stage. A piece is at most half of what is left, down to a tenth of the
-    target, so that several workers end together. AutoAttack is cut at the protocol's own chunks, because its attacks
-    draw by position within a chunk; probes are never cut; everything else at multiples of 4 examples, and no piece is
-    smaller.
+    target, so that several workers end together. AutoAttack and a preview are cut at the protocol's own chunks, because
+    their attacks draw by position within a chunk; probes are never cut; everything else at multiples of 4 examples,
+    and no piece is smaller.
     """
     if spec.stage is StageName.TRUST:
         return spec, None
-    grain = protocol.autoattack.chunk_size if spec.stage is StageName.AUTOATTACK else FIRST_EXAMPLES
+    by_chunks = spec.stage in (StageName.AUTOATTACK, StageName.PREVIEW)
+    grain = protocol.autoattack.chunk_size if by_chunks else FIRST_EXAMPLES
     size = 0
     if last is not None:
         on_target = last.examples * target_seconds / max(last.seconds, 1e-9)

@@ -105,9 +105,9 @@ def fail_once(row: Leased, failure: Failure) -> bool:
     return ended
 
 
-def plan_run(session: Session, run: RunRow, protocol: EvaluationProtocol) -> None:
-    """Add a queued run with all its stages, each of them uncut."""
-    specs = plan(protocol)
+def plan_run(session: Session, run: RunRow, protocol: EvaluationProtocol, *, preview: bool) -> None:
+    """Add a queued run with all its stages, and a preview where one is wanted, each of them uncut."""
+    specs = plan(protocol, preview=preview)
     session.add(run)
     session.flush()
     planned = {spec.stage for spec in specs}
@@ -272,9 +272,25 @@ def count_failure(session: Session, shard: ShardRow | AuditRow, failure: Failure
     if failure.log:
         set_state(session, shard.run_id, ACTIVE, log=storable(failure.log))
     note(session, shard.run_id, f"attempt {shard.attempt} of {spec_of(shard)} on {shard.worker} failed: {shard.error}")
-    if ended:
+    if ended and shard.stage is StageName.PREVIEW:
+        give_up_preview(session, shard.run_id)
+    elif ended:
         often = f"{spec_of(shard)} failed {shard.failures} times, the last time because {failure.reason}"
         end_failed(session, shard.run_id, failure if failure.final else failure._replace(reason=often))
+
+
+def give_up_preview(session: Session, run_id: UUID) -> None:
+    """Let nobody measure what waits of a preview of which a piece has failed for good; its run goes on."""
+    waiting = update(ShardRow).where(ShardRow.run_id == run_id, ShardRow.stage == StageName.PREVIEW)
+    waiting = waiting.where(ShardRow.state == ShardState.QUEUED).values(state=ShardState.FAILED)
+    session.execute(waiting, execution_options={"synchronize_session": False})
+    note(session, run_id, "there will be no preview; the run goes on without it")
+
+
+def undone(run_id: UUID) -> ColumnElement[bool]:
+    """Tell whether anything of a run is still to be measured; it waits for no preview."""
+    left = exists().where(ShardRow.run_id == run_id, ShardRow.state != ShardState.DONE)
+    return left.where(ShardRow.stage != StageName.PREVIEW)
 
 
 def expire(session: Session, run_id: UUID | None) -> int:
