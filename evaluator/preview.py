@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 
+from evaluator.exceptions import InvalidRequest
 from evaluator.intervals import Estimate, wilson
 from evaluator.metrics import StageName
 from evaluator.protocol import EvaluationProtocol, PgdSettings
@@ -31,8 +32,9 @@ _LEAST_SAMPLED = 4
 _ASCENT = 101 + 101
 """Passes, forward and backward, of 100 steps of APGD on an example that they do not break."""
 
-_AUTOATTACK = 10 * _ASCENT + 1829 + 900 + 5004
-"""Of all of AutoAttack `standard`: APGD untargeted and at 9 targets, FAB-T, and Square's queries."""
+_AUTOATTACK = 10 * _ASCENT + 1829 + 900 + 630
+"""Of all of AutoAttack `standard`: APGD untargeted and at 9 targets, FAB-T, and those of Square's 5000 queries that
+change an image, which are fewest on images as small as digits; with more of them a preview's share is smaller."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,27 @@ class Preview:
     n: int
     sampled: int
 
+    @property
+    def basis(self) -> str:
+        """What it rests on, in words."""
+        return f"from {self.n} examples under few attacks, {self.sampled} of them under all of AutoAttack"
+
 
 def examples(protocol: EvaluationProtocol) -> int:
     """Return how many test examples a preview looks at: AutoAttack's own; where there are none, there is no preview."""
     return protocol.autoattack_examples.test
+
+
+def require_preview(protocol: EvaluationProtocol) -> None:
+    """Check that there can be a preview.
+
+    Raises:
+        InvalidRequest: there is nothing to preview.
+    """
+    if not examples(protocol):
+        raise InvalidRequest(
+            f"{protocol.label} measures no robust error on test, of which a preview could be made; leave it out"
+        )
 
 
 def plan_preview(protocol: EvaluationProtocol) -> tuple[ShardSpec, ...]:

@@ -41,6 +41,11 @@ class SubmitForm(DetailsForm):
     is_private = forms.BooleanField(
         label="Private", required=False, help_text="only you and staff see it, until you publish it"
     )
+    preview = forms.BooleanField(
+        label="Preview", required=False,
+        help_text="a quick estimate of the robust error, for you alone, after about a tenth of the time; measuring "
+        "takes a tenth longer for it",
+    )  # fmt: skip
     consent = forms.BooleanField(
         label="I may hand in this file, and agree that it is kept here to be measured, and that, unless it is private, "
         "its numbers and what is said above are published for everybody to use",
@@ -51,7 +56,7 @@ class SubmitForm(DetailsForm):
         super().__init__(data, files)
         self.options = options_forms((data or {}).get("architecture", ""), data)
         self.said = [self[name] for name in SAID]
-        self.agreed = [self[name] for name in ("is_private", "is_anonymous", "consent")]
+        self.agreed = [self[name] for name in ("preview", "is_private", "is_anonymous", "consent")]
 
     def clean(self) -> dict[str, Any]:
         """Look at the options of the architecture that was chosen, and at no other's."""
@@ -70,5 +75,6 @@ class SubmitForm(DetailsForm):
             protocol=protocol,
             is_private=said["is_private"],
             manifest=Manifest(architecture, protocol.dataset, options) if architecture else None,
+            preview=said["preview"],
             details=self.details(consents=said["consent"]),
         )

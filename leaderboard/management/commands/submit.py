@@ -19,6 +19,7 @@ from evaluator.scratch import scratch_folder
 from leaderboard import services
 from leaderboard.details_form import SAID, read_details
 from leaderboard.models import ExtraData, State, Submission
+from leaderboard.templatetags.numbers import percent
 from leaderboard.templatetags.times import foretold
 from leaderboard.watching import SubmissionStatus, status_of
 
@@ -48,6 +49,7 @@ class Command(BaseCommand):
         )  # fmt: skip
         parser.add_argument("--private", action="store_true", help="only its owner and staff see it, until published")
         parser.add_argument("--anonymous", action="store_true", help="only its owner and staff see authors and paper")
+        parser.add_argument("--preview", action="store_true", help="estimate its robust error before all else")
         parser.add_argument("--consent", action="store_true", help="say that its makers agree to its publication")
         parser.add_argument("--wait", action="store_true", help="say how it stands until it has ended")
         parser.add_argument("--json", action="store_true", help="print at last how it stands, as JSON")
@@ -104,6 +106,7 @@ def _submit(
             owner=_user(owner),
             is_private=options["private"],
             details=details,
+            preview=options["preview"],
         )
 
 
@@ -123,6 +126,9 @@ def _line(status: SubmissionStatus) -> str:
         parts.append(f"place {status.position} in the queue")
     if status.examples:
         parts.append(f"{status.examples_done} of {status.examples} examples")
+    if status.preview:
+        low, value, high = (percent(x) for x in (status.preview.low, status.preview.value, status.preview.high))
+        parts.append(f"preview: robust error {value} % [{low}, {high}]")
     if status.forecast:
         parts.append(f"done in {foretold(status.forecast)}")
     if status.obstacle and not status.ended:
