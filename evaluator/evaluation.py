@@ -69,6 +69,6 @@ def evaluate(
             done += len(spec)
             if progress is not None:
                 progress(spec, done, total)
-        if uncut.stage is StageName.PREVIEW and on_preview is not None and (found := preview_of(protocol, results)):
-            on_preview(found)
+            if spec.stage is StageName.PREVIEW and on_preview is not None:
+                on_preview(preview_of(result))
     return combine(protocol, results, limit=limit)

@@ -53,14 +53,13 @@ def cut(
     """Return the piece of `spec` that should take `target_seconds`, and the rest, if there is one.
 
     `last` is the cost of the last piece of the stage. A piece is at most half of what is left, down to a tenth of the
-    target, so that several workers end together. AutoAttack and a preview are cut at the protocol's own chunks, because
-    their attacks draw by position within a chunk; probes are never cut; everything else at multiples of 4 examples,
-    and no piece is smaller.
+    target, so that several workers end together. AutoAttack is cut at the protocol's own chunks, because its attacks
+    draw by position within a chunk; probes are never cut, nor is a preview, whose small sample would fill no batch in
+    pieces; everything else at multiples of 4 examples, and no piece is smaller.
     """
-    if spec.stage is StageName.TRUST:
+    if spec.stage in (StageName.TRUST, StageName.PREVIEW):
         return spec, None
-    by_chunks = spec.stage in (StageName.AUTOATTACK, StageName.PREVIEW)
-    grain = protocol.autoattack.chunk_size if by_chunks else FIRST_EXAMPLES
+    grain = protocol.autoattack.chunk_size if spec.stage is StageName.AUTOATTACK else FIRST_EXAMPLES
     size = 0
     if last is not None:
         on_target = last.examples * target_seconds / max(last.seconds, 1e-9)

@@ -6,7 +6,6 @@ decides nothing; the standard number takes its place.
 """
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 
@@ -27,7 +26,7 @@ _SHARE = 0.1
 """The share of a run's own passes that a preview takes at most, by the model below."""
 
 _LEAST_SAMPLED = 4
-"""In each chunk. oneDNN's bits are the same for any batch of 4 or more."""
+"""oneDNN's bits are the same for any batch of 4 or more."""
 
 _ASCENT = 101 + 101
 """Passes, forward and backward, of 100 steps of APGD on an example that they do not break."""
@@ -71,7 +70,7 @@ def require_preview(protocol: EvaluationProtocol) -> None:
 
 
 def plan_preview(protocol: EvaluationProtocol) -> tuple[ShardSpec, ...]:
-    """Return the preview of a protocol, uncut, or nothing where AutoAttack measures no test examples."""
+    """Return the preview of a protocol, which is never cut, or nothing where AutoAttack measures no test examples."""
     n = examples(protocol)
     return (ShardSpec(StageName.PREVIEW, Split.TEST, 0, n),) if n else ()
 
@@ -81,15 +80,14 @@ def pgd_settings(protocol: EvaluationProtocol) -> PgdSettings:
     return replace(protocol.robust_loss, restarts=1)
 
 
-def sampled_of_chunk(protocol: EvaluationProtocol) -> int:
-    """Return how many examples of a whole chunk AutoAttack attacks: for what a tenth of the run's passes leaves room.
+def sampled(protocol: EvaluationProtocol) -> int:
+    """Return how many examples all of AutoAttack attacks: for what a tenth of the run's own passes leaves room.
 
     Counted as if every example withstood every attack; where fewer do, preview and run both take fewer passes.
     """
-    n, size = examples(protocol), protocol.autoattack.chunk_size
+    n = examples(protocol)
     cheap = n * (_passes(pgd_settings(protocol)) + TARGETS * _ASCENT)
-    sampled = (_SHARE * planned_passes(protocol) - cheap) / _AUTOATTACK
-    return min(size, max(_LEAST_SAMPLED, int(sampled / n * size)))
+    return min(n, max(_LEAST_SAMPLED, int((_SHARE * planned_passes(protocol) - cheap) / _AUTOATTACK)))
 
 
 def planned_passes(protocol: EvaluationProtocol) -> int:
@@ -104,18 +102,10 @@ def planned_passes(protocol: EvaluationProtocol) -> int:
     )
 
 
-def sample(protocol: EvaluationProtocol, spec: ShardSpec) -> list[int]:
-    """Return the examples of a preview's piece that AutoAttack attacks, ascending: in each chunk the same share.
-
-    Those of a chunk whose numbers, hashed with the protocol's seed, come first: no cut and no library changes them.
-    """
-    size, drawn = protocol.autoattack.chunk_size, sampled_of_chunk(protocol)
-    chosen: list[int] = []
-    for start in range(spec.start, spec.stop, size):
-        chunk = range(start, min(start + size, examples(protocol)))
-        count = min(len(chunk), max(_LEAST_SAMPLED, drawn * len(chunk) // size))
-        chosen += sorted(sorted(chunk, key=lambda example: _hashed(protocol.seed, example))[:count])
-    return chosen
+def sample(protocol: EvaluationProtocol) -> list[int]:
+    """Return the examples that all of AutoAttack attacks, ascending: whose numbers come first, hashed with the seed."""
+    in_turn = sorted(range(examples(protocol)), key=lambda example: _hashed(protocol.seed, example))
+    return sorted(in_turn[: sampled(protocol)])
 
 
 def estimate(n: int, withstood: int, asked: int, fell: int) -> Estimate:
@@ -134,24 +124,13 @@ def estimate(n: int, withstood: int, asked: int, fell: int) -> Estimate:
     return Estimate(1 - robust, max(0.0, 1 - robust - above), min(1.0, 1 - robust + below))
 
 
-def preview_of(protocol: EvaluationProtocol, results: Sequence[ShardResult]) -> Preview | None:
-    """Return what the reports of a preview say, in any order; None before all of them are there."""
-    cheaply: list[str] = []
-    outcomes: list[str | None] = []
-    for result in sorted(results, key=lambda result: result.spec.start):
-        if result.spec.stage is not StageName.PREVIEW:
-            continue
-        if result.spec.start != len(cheaply):
-            return None
-        cheaply += result.values["broken_by"]
-        outcomes += result.values["autoattack"]
-    n = examples(protocol)
-    if not n or len(cheaply) != n:
-        return None
+def preview_of(result: ShardResult) -> Preview:
+    """Return what the report of a preview says."""
+    cheaply, outcomes = result.values["broken_by"], result.values["autoattack"]
     # An example that falls to any attack is broken, also where AutoAttack, by its own draws, would not break it.
     asked = [outcome for before, outcome in zip(cheaply, outcomes, strict=True) if before == "robust" and outcome]
-    found = estimate(n, cheaply.count("robust"), len(asked), len(asked) - asked.count("robust"))
-    return Preview(*found, n=n, sampled=sum(outcome is not None for outcome in outcomes))
+    found = estimate(len(cheaply), cheaply.count("robust"), len(asked), len(asked) - asked.count("robust"))
+    return Preview(*found, n=len(cheaply), sampled=sum(outcome is not None for outcome in outcomes))
 
 
 def _passes(settings: PgdSettings) -> int:

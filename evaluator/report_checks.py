@@ -17,7 +17,7 @@ from evaluator.combine import VALUES
 from evaluator.dataset_facts import find_dataset_facts
 from evaluator.exceptions import InvalidResult
 from evaluator.metrics import StageName
-from evaluator.preview import TARGETS, pgd_settings, sample
+from evaluator.preview import TARGETS, pgd_settings, plan_preview, sample
 from evaluator.protocol import EvaluationProtocol
 from evaluator.results import PassCounts, ShardResult
 
@@ -126,7 +126,9 @@ def check_starts(attacked: ShardResult, clean: Sequence[ShardResult]) -> None:
 
 def _check_preview(protocol: EvaluationProtocol, result: ShardResult) -> None:
     """Check that AutoAttack attacked the sample and nothing else, and found what is wrong without an attack as well."""
-    spec, drawn = result.spec, set(sample(protocol, result.spec))
+    spec, drawn = result.spec, set(sample(protocol))
+    if (spec,) != plan_preview(protocol):
+        raise InvalidResult(f"{spec} is no preview of {protocol.label}, which is never cut; measure all of it")
     columns = zip(result.values["broken_by"], result.values["autoattack"], strict=True)
     for example, (cheaply, outcome) in enumerate(columns, start=spec.start):
         if (outcome is not None) != (example in drawn):

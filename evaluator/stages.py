@@ -4,7 +4,6 @@ import functools
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
 
@@ -21,7 +20,7 @@ from evaluator.flatness.perturbation import perturbed
 from evaluator.metrics import StageName
 from evaluator.observed import full_float32, observed
 from evaluator.plan import FIRST_EXAMPLES
-from evaluator.preview import TARGETS, pgd_settings, sample, sampled_of_chunk
+from evaluator.preview import TARGETS, pgd_settings, sample
 from evaluator.protocol import EvaluationProtocol, PgdSettings
 from evaluator.results import ShardResult, ShardSpec
 from evaluator.seeding import ExampleNoise, Purpose
@@ -95,7 +94,7 @@ def measure(
                 by_pgd = _attacked(
                     model, batches(), protocol, pgd_settings(protocol), spec, Purpose.ROBUST_LOSS_START, 0
                 )  # fmt: skip
-                values = _previewed(model, images, labels, protocol, spec, by_pgd["correct"], size, tick)
+                values = _previewed(model, images, labels, protocol, by_pgd["correct"], size, tick)
     return ShardResult(
         spec=spec,
         values=values,
@@ -166,27 +165,25 @@ def _previewed(
     images: Tensor,
     labels: Tensor,
     protocol: EvaluationProtocol,
-    spec: ShardSpec,
     withstood_pgd: list[Any],
     batch_size: int,
     tick: Callable[[], None],
 ) -> Values:
     """Attack every example by APGD-T towards few targets, after PGD, and the sample by all of AutoAttack."""
     attack = functools.partial(
-        first_broken_by, model, threat_model=protocol.threat_model, batch_size=batch_size, tick=tick
-    )
-    by_apgd, _ = attack(images, labels, settings=protocol.autoattack, attacks=("apgd-t",), targets=TARGETS)
+        first_broken_by, model, threat_model=protocol.threat_model, settings=protocol.autoattack,
+        batch_size=batch_size, tick=tick,
+    )  # fmt: skip
+    by_apgd, _ = attack(images, labels, attacks=("apgd-t",), targets=TARGETS)
     cheaply = [
         "pgd" if outcome != "clean" and not all(correct) else outcome
         for outcome, correct in zip(by_apgd, withstood_pgd, strict=True)
     ]
-    drawn = [example - spec.start for example in sample(protocol, spec)]
-    # Each chunk's share of the sample is a chunk of its own, so that no draw depends on where a piece is cut.
-    settings = replace(protocol.autoattack, chunk_size=sampled_of_chunk(protocol))
-    of_sample, _ = attack(images[drawn], labels[drawn], settings=settings)
-    outcomes: list[object] = [None] * len(spec)
-    for row, outcome in zip(drawn, of_sample, strict=True):
-        outcomes[row] = outcome
+    drawn = sample(protocol)
+    of_sample, _ = attack(images[drawn], labels[drawn])  # in chunks of its own, so its draws are not the standard's
+    outcomes: list[object] = [None] * len(images)
+    for example, outcome in zip(drawn, of_sample, strict=True):
+        outcomes[example] = outcome
     return {"broken_by": list(cheaply), "autoattack": outcomes}
 
 

@@ -96,7 +96,8 @@ class RunReader(Store):
         run = self.run(run_id)
         if run is None or run.state.ended:
             return None
-        return preview_of(run.protocol, self.shard_results(run_id, StageName.PREVIEW))
+        reports = self.shard_results(run_id, StageName.PREVIEW)
+        return preview_of(reports[0]) if reports else None
 
     @patient
     def events(self, run_id: UUID) -> tuple[Event, ...]:

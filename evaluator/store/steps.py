@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, aliased
 
-from evaluator.exceptions import EvaluatorError, Fault, InvalidResult, LostLease, WorkerSilent
+from evaluator.exceptions import EvaluatorError, Fault, InvalidResult, LostLease, ShardTimeout, WorkerSilent
 from evaluator.metrics import StageName
 from evaluator.plan import NEEDS, Cost, cut, plan
 from evaluator.protocol import EvaluationProtocol
@@ -268,23 +268,17 @@ def claimed(session: Session, claim: Claim) -> ShardRow | AuditRow:
 
 def count_failure(session: Session, shard: ShardRow | AuditRow, failure: Failure) -> None:
     """Count an attempt that came to nothing: queue the shard again, or end its run."""
+    if shard.stage is StageName.PREVIEW and failure.kind == ShardTimeout.__name__:
+        failure = failure._replace(final=True)  # what came to nothing for so long is not worth as long again
     ended = fail_once(shard, failure)
     if failure.log:
         set_state(session, shard.run_id, ACTIVE, log=storable(failure.log))
     note(session, shard.run_id, f"attempt {shard.attempt} of {spec_of(shard)} on {shard.worker} failed: {shard.error}")
     if ended and shard.stage is StageName.PREVIEW:
-        give_up_preview(session, shard.run_id)
+        note(session, shard.run_id, "there will be no preview; the run goes on without it")
     elif ended:
         often = f"{spec_of(shard)} failed {shard.failures} times, the last time because {failure.reason}"
         end_failed(session, shard.run_id, failure if failure.final else failure._replace(reason=often))
-
-
-def give_up_preview(session: Session, run_id: UUID) -> None:
-    """Let nobody measure what waits of a preview of which a piece has failed for good; its run goes on."""
-    waiting = update(ShardRow).where(ShardRow.run_id == run_id, ShardRow.stage == StageName.PREVIEW)
-    waiting = waiting.where(ShardRow.state == ShardState.QUEUED).values(state=ShardState.FAILED)
-    session.execute(waiting, execution_options={"synchronize_session": False})
-    note(session, run_id, "there will be no preview; the run goes on without it")
 
 
 def undone(run_id: UUID) -> ColumnElement[bool]:

@@ -38,7 +38,7 @@ def report(protocol: EvaluationProtocol, spec: ShardSpec) -> ShardResult:
         case StageName.AUTOATTACK:
             values = {"broken_by": [broken_by(i) for i in indices]}
         case StageName.PREVIEW:
-            drawn = sample(protocol, spec)
+            drawn = sample(protocol)
             values = {
                 "broken_by": [{0: "clean", 1: "pgd"}.get(i % 5, "robust") for i in indices],
                 "autoattack": [broken_by(i) if i in drawn else None for i in indices],

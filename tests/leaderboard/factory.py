@@ -110,7 +110,7 @@ def report(protocol: EvaluationProtocol, spec: ShardSpec, *, quality: float, see
             causes = generator.choice(BROKEN_BY[1:-1], n, p=[0.75, 0.2, 0.04, 0.01])
             values = {"broken_by": np.where(wrong, "clean", np.where(broken, causes, "robust")).tolist()}
         case StageName.PREVIEW:
-            drawn, robust = sample(protocol, spec), np.where(wrong, "clean", "robust").tolist()
+            drawn, robust = sample(protocol), np.where(wrong, "clean", "robust").tolist()
             values = {
                 "broken_by": robust,
                 "autoattack": [one if i in drawn else None for i, one in zip(indices, robust, strict=True)],
