@@ -43,8 +43,8 @@ class SubmitForm(DetailsForm):
     )
     preview = forms.BooleanField(
         label="Preview", required=False,
-        help_text="a quick estimate of the robust error, for you alone, after about a tenth of the time; measuring "
-        "takes a tenth longer for it",
+        help_text="a quick estimate of the robust error, for you and staff alone, after about a tenth of the work, "
+        "which comes on top",
     )  # fmt: skip
     consent = forms.BooleanField(
         label="I may hand in this file, and agree that it is kept here to be measured, and that, unless it is private, "
@@ -56,7 +56,7 @@ class SubmitForm(DetailsForm):
         super().__init__(data, files)
         self.options = options_forms((data or {}).get("architecture", ""), data)
         self.said = [self[name] for name in SAID]
-        self.agreed = [self[name] for name in ("preview", "is_private", "is_anonymous", "consent")]
+        self.agreed = [self[name] for name in ("is_private", "is_anonymous", "consent")]
 
     def clean(self) -> dict[str, Any]:
         """Look at the options of the architecture that was chosen, and at no other's."""
