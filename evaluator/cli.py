@@ -10,6 +10,7 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -26,7 +27,8 @@ from evaluator.environment import ROOT, Environment, read_environment
 from evaluator.exceptions import EvaluatorError, Fault, InvalidRequest
 from evaluator.intake import receive
 from evaluator.manifest import Manifest, read_options
-from evaluator.metrics import CURVES, METRICS, CurveDefinition, Unit
+from evaluator.metrics import CURVES, METRICS, CurveDefinition, StageName, Unit
+from evaluator.preview import Preview, require_preview
 from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
 from evaluator.results import CurvePoint, EvaluationResult, Measurement, ShardSpec, evaluation_to_json
 from evaluator.scratch import scratch_folder
@@ -56,6 +58,9 @@ def parser(program: str = "python -m evaluator") -> argparse.ArgumentParser:
     arguments.add_argument("--dataset", help="for a file without a manifest (default: the protocol's)")
     arguments.add_argument("--device", help="auto, cpu, cuda or cuda:n (default: EVALUATION_DEVICE)")
     arguments.add_argument("--limit", type=int, metavar="N", help="at most N examples a split; never rankable")
+    arguments.add_argument(
+        "--preview", action="store_true", help="say a quick estimate of the robust error as soon as it stands"
+    )
     arguments.add_argument("--resume", action="store_true", help="go on where an interrupted call stopped")
     arguments.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments.add_argument("--out", type=Path, metavar="FILE", help="write the result as JSON to FILE")
@@ -137,6 +142,15 @@ def _curve_table(curve: CurveDefinition, result: EvaluationResult) -> Table:
     return table
 
 
+def print_preview(preview: Preview, console: Console) -> None:
+    """Print a quick estimate, and that it is one."""
+    console.print(
+        f"[bold]preview[/]: RErr test {preview.value:.1%} {escape(f'[{preview.low:.1%}, {preview.high:.1%}]')}, "
+        f"{preview.basis}; the standard number follows",
+        highlight=False,
+    )
+
+
 def _cells(m: Measurement | None, unit: Unit) -> tuple[str, str]:
     return (_number(m, unit), str(m.n)) if m else ("–", "–")
 
@@ -150,6 +164,8 @@ def _measure(arguments: argparse.Namespace, messages: Console) -> EvaluationResu
     protocol = find_protocol(arguments.protocol, arguments.protocol_version)
     if arguments.out is not None and not arguments.out.resolve().parent.is_dir():
         raise InvalidRequest(f"--out names a folder that does not exist: {arguments.out.parent}")
+    if arguments.preview:
+        require_preview(protocol)
     environment = read_environment()
     if str(arguments.checkpoint).startswith(_PUBLISHED):
         return _measure_published(arguments, protocol, environment, messages)
@@ -165,7 +181,7 @@ def _measure(arguments: argparse.Namespace, messages: Console) -> EvaluationResu
     try:
         store.create_tables()
         run_id = (_unfinished(store, checkpoint, limited) if arguments.resume else None) or uuid4()
-        store.create_run(run_id, protocol, checkpoint.sha256, limit=arguments.limit)
+        store.create_run(run_id, protocol, checkpoint.sha256, limit=arguments.limit, preview=arguments.preview)
         result = _work_until_complete(store, artifacts, run_id, device, messages)
         return judge_claim(result, checkpoint.manifest.notes)
     finally:
@@ -198,7 +214,8 @@ def _measure_published(
             progress.update(bar, completed=done, total=total)
 
         return evaluate(
-            model, protocol, dataset=dataset, device=device, limit=arguments.limit, progress=advance
+            model, protocol, dataset=dataset, device=device, limit=arguments.limit, progress=advance,
+            on_preview=partial(print_preview, console=messages) if arguments.preview else None,
         )  # fmt: skip
 
 
@@ -258,6 +275,8 @@ def _work_until_complete(
 
         def advance(spec: ShardSpec) -> None:
             progress.advance(bars[spec.stage, spec.split], len(spec))
+            if spec.stage is StageName.PREVIEW and (preview := store.preview(run_id)):
+                print_preview(preview, messages)
 
         while True:
             work(store, artifacts, worker="cli", run_id=run_id, device=device, lease_seconds=LEASE_SECONDS,

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from evaluator.exceptions import InvalidResult
 from evaluator.intervals import Estimate, bootstrap_grand_mean, bootstrap_mean, difference, wilson
 from evaluator.metrics import CURVES, METRICS, StageName
+from evaluator.preview import CHEAPLY_BROKEN_BY, examples
 from evaluator.protocol import EvaluationProtocol, Selection
 from evaluator.results import (
     SCHEMA_VERSION,
@@ -41,8 +42,15 @@ VALUES: dict[StageName, tuple[str, ...]] = {
     StageName.LANDSCAPE: _RESTART_VALUES,
     StageName.WORST_CASE: _RESTART_VALUES,
     StageName.AUTOATTACK: ("broken_by",),
+    StageName.PREVIEW: ("broken_by", "autoattack"),
 }
 """The values a shard of each stage reports: one an example, but for probes."""
+
+_OUTCOMES: dict[StageName, dict[str, tuple[str | None, ...]]] = {
+    StageName.AUTOATTACK: {"broken_by": BROKEN_BY},
+    StageName.PREVIEW: {"broken_by": CHEAPLY_BROKEN_BY, "autoattack": (*BROKEN_BY, None)},
+}
+"""Of values that are names, which there are; None stands for an example outside the sample."""
 
 Array = npt.NDArray[np.float64]
 _Estimate = tuple[str, Split | None, Estimate, int]
@@ -58,7 +66,8 @@ def check(protocol: EvaluationProtocol, result: ShardResult) -> None:
     samples = protocol.weight_samples(spec.stage) or (None,)
     if spec.weight_sample not in samples:
         raise InvalidResult(f"{spec} reports on a weight sample that is not one of {samples}")
-    asked = protocol.count(spec.stage, spec.split)
+    of_preview = spec.stage is StageName.PREVIEW and spec.split is Split.TEST
+    asked = examples(protocol) if of_preview else protocol.count(spec.stage, spec.split)
     if spec.stop > asked:
         raise InvalidResult(f"{spec} goes beyond the {asked} examples that {protocol.label} asks for")
     if set(result.values) != set(VALUES[spec.stage]):
@@ -69,10 +78,11 @@ def check(protocol: EvaluationProtocol, result: ShardResult) -> None:
     for name, values in result.values.items():
         if len(values) != len(spec):
             raise InvalidResult(f"{spec} reports {len(values)} values of {name}, expected {len(spec)}")
-    if spec.stage is StageName.AUTOATTACK:
-        unknown = [outcome for outcome in result.values["broken_by"] if outcome not in BROKEN_BY]
-        if unknown:
-            raise InvalidResult(f"{spec} reports the outcome {unknown[0]!r:.80}, expected one of {BROKEN_BY}")
+    if spec.stage in _OUTCOMES:
+        for name, known in _OUTCOMES[spec.stage].items():
+            unknown = [outcome for outcome in result.values[name] if outcome not in known]
+            if unknown:
+                raise InvalidResult(f"{spec} reports the outcome {unknown[0]!r:.80}, expected one of {known}")
         return
     try:
         arrays = {name: np.asarray(values, dtype=np.float64) for name, values in result.values.items()}
@@ -116,11 +126,12 @@ def combine(
 ) -> EvaluationResult:
     """Return all numbers of a run whose shards are all in `results`, in any order: those of `protocol.columns()`.
 
-    `protocol` is what was measured, that is, already limited where `limit` is given.
+    A preview among them is left out. `protocol` is what was measured, that is, already limited where `limit` is given.
 
     Raises:
         InvalidResult: shards are missing, doubled or malformed.
     """
+    results = [result for result in results if result.spec.stage is not StageName.PREVIEW]
     for result in results:
         check(protocol, result)
     outcomes = _Outcomes(results)

@@ -9,6 +9,7 @@ from evaluator.combine import combine
 from evaluator.datasets import Dataset, load_dataset
 from evaluator.metrics import StageName
 from evaluator.plan import Cost, cut, plan
+from evaluator.preview import Preview, preview_of
 from evaluator.protocol import EvaluationProtocol, find_protocol
 from evaluator.results import EvaluationResult, ShardResult, ShardSpec
 from evaluator.stages import measure
@@ -29,12 +30,14 @@ def evaluate(
     batch_size: int | None = None,
     limit: int | None = None,
     progress: Progress | None = None,
+    on_preview: Callable[[Preview], None] | None = None,
 ) -> EvaluationResult:
     """Measure `model` under `protocol` (a name means its newest version) and return all numbers.
 
     The model takes float32 images [n, c, h, w] in [0, 1], normalises inside and returns logits [n, classes]. It is
     measured where its parameters lie unless `device` moves it, and is otherwise left as it was: weights, modes,
     gradients and every global generator. `limit` bounds the examples a split; such a result is never rankable.
+    `on_preview` is given a quick estimate of the robust error, made right after the clean error.
 
     Raises:
         InvalidRequest: unknown protocol, or a limit below 1.
@@ -52,7 +55,7 @@ def evaluate(
     if device is None:
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     model.to(device)
-    specs = plan(protocol)
+    specs = plan(protocol, preview=on_preview is not None)
     total, done = sum(map(len, specs)), 0
     results: list[ShardResult] = []
     costs: dict[StageName, Cost] = {}
@@ -66,4 +69,6 @@ def evaluate(
             done += len(spec)
             if progress is not None:
                 progress(spec, done, total)
+            if spec.stage is StageName.PREVIEW and on_preview is not None:
+                on_preview(preview_of(result))
     return combine(protocol, results, limit=limit)

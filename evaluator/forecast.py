@@ -55,7 +55,7 @@ def _work(turns: Iterable[Turn], paces: Iterable[Pace]) -> Forecast | None:
             if known:
                 low += waiting * min(known)
                 high += (held + waiting) * max(known)
-            elif held + waiting:
+            elif held + waiting and stage is not StageName.PREVIEW:  # it takes little beside the rest of its run
                 return None
     return Forecast(low, high)
 

@@ -10,6 +10,8 @@ class StageName(StrEnum):
     """The measurements of a run, in the order in which they are claimed."""
 
     CLEAN = "clean"
+    PREVIEW = "preview"
+    """Where somebody asked for it; no part of any protocol, and no number of a result comes of it."""
     TRUST = "trust"
     ROBUST_LOSS = "robust_loss"
     FLATNESS = "flatness"

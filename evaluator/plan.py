@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from evaluator.metrics import StageName
+from evaluator.preview import plan_preview
 from evaluator.protocol import EvaluationProtocol
 from evaluator.results import ShardSpec
 from evaluator.types import Split
@@ -24,8 +25,8 @@ GROWTH = 8
 """How many times larger than the last one a piece may be, whatever that one's seconds promise."""
 
 
-UNCUT = (StageName.TRUST, StageName.WORST_CASE)
-"""What is measured of a stage needs all of its examples at once."""
+UNCUT = (StageName.TRUST, StageName.WORST_CASE, StageName.PREVIEW)
+"""What is measured of these needs all examples at once; in pieces, a preview's small sample would fill no batch."""
 
 
 _ORDER = (
@@ -46,12 +47,15 @@ class Cost(NamedTuple):
     seconds: float
 
 
-def plan(protocol: EvaluationProtocol) -> tuple[ShardSpec, ...]:
+def plan(protocol: EvaluationProtocol, *, preview: bool = False) -> tuple[ShardSpec, ...]:
     """Return each stage on each split, at each weight sample, uncut, in the order in which they are best claimed.
 
-    What can be cut least comes early, so that several workers end together. A stage on 0 examples is left out.
+    What can be cut least comes early, so that several workers end together. A stage on 0 examples is left out. A
+    `preview` comes right after what it needs.
     """
-    return tuple(spec for stage in _ORDER for split in Split for spec in _stage(protocol, stage, split))
+    specs = [spec for stage in _ORDER for split in Split for spec in _stage(protocol, stage, split)]
+    first = sum(spec.stage is NEEDS[StageName.PREVIEW] for spec in specs)
+    return (*specs[:first], *(plan_preview(protocol) if preview else ()), *specs[first:])
 
 
 def cut(

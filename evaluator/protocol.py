@@ -176,6 +176,8 @@ class EvaluationProtocol:
         """Return how many examples of `split` a stage uses; what ranks is probed on some test examples besides."""
         if stage is StageName.TRUST:
             return min(EXAMPLES, self.robust_loss_examples.test) if self.rankable and split is Split.TEST else 0
+        if stage is StageName.PREVIEW:
+            return 0  # which is no part of a protocol
         examples = {
             StageName.CLEAN: self.clean_examples,
             StageName.ROBUST_LOSS: self.robust_loss_examples,

@@ -17,6 +17,7 @@ from evaluator.combine import VALUES
 from evaluator.dataset_facts import find_dataset_facts
 from evaluator.exceptions import InvalidResult
 from evaluator.metrics import StageName
+from evaluator.preview import TARGETS, pgd_settings, plan_preview, sample
 from evaluator.protocol import EvaluationProtocol
 from evaluator.results import PassCounts, ShardResult
 
@@ -43,7 +44,9 @@ def check_values(protocol: EvaluationProtocol, result: ShardResult) -> None:
         InvalidResult: its values contradict each other, or it took fewer passes than it can.
     """
     spec = result.spec
-    if spec.stage not in AUDITED:
+    if spec.stage is StageName.PREVIEW:
+        _check_preview(protocol, result)
+    elif spec.stage not in AUDITED:
         return
     classes = find_dataset_facts(protocol.dataset).classes
     if protocol.attack(spec.stage):
@@ -69,6 +72,11 @@ def least_passes(protocol: EvaluationProtocol, result: ShardResult) -> PassCount
         robust = result.values["broken_by"].count("robust")
         # of APGD's steps + 1 iterates the last one needs no gradient; FAB and Square take more
         return PassCounts(n + robust * _APGD_RUNS * (_APGD_STEPS + 1), robust * _APGD_RUNS * _APGD_STEPS)
+    if spec.stage is StageName.PREVIEW:
+        quick = pgd_settings(protocol)
+        withstood, robust = (result.values[name].count("robust") for name in ("broken_by", "autoattack"))
+        ascents = withstood * TARGETS + robust * _APGD_RUNS
+        return PassCounts(n * (quick.steps + 2) + ascents * (_APGD_STEPS + 1), n * quick.steps + ascents * _APGD_STEPS)
     return PassCounts(n, 0)
 
 
@@ -107,6 +115,25 @@ def check_starts(attacked: ShardResult, clean: Sequence[ShardResult]) -> None:
             raise InvalidResult(
                 f"{spec} reports example {example} as misclassified without an attack, but its label has more than "
                 "half of the probability there; measure both again"
+            )
+
+
+def _check_preview(protocol: EvaluationProtocol, result: ShardResult) -> None:
+    """Check that AutoAttack attacked the sample and nothing else, and found what is wrong without an attack as well."""
+    spec, drawn = result.spec, set(sample(protocol))
+    if (spec,) != plan_preview(protocol):
+        raise InvalidResult(f"{spec} is no preview of {protocol.label}, which is never cut; measure all of it")
+    columns = zip(result.values["broken_by"], result.values["autoattack"], strict=True)
+    for example, (cheaply, outcome) in enumerate(columns, start=spec.start):
+        if (outcome is not None) != (example in drawn):
+            raise InvalidResult(
+                f"{spec} reports {outcome!r} as AutoAttack's outcome of example {example}, which is "
+                f"{'one' if example in drawn else 'none'} of the sample; measure the sample, and nothing else"
+            )
+        if outcome is not None and (cheaply == "clean") != (outcome == "clean"):
+            raise InvalidResult(
+                f"{spec} reports example {example} as broken by {cheaply!r} and, of AutoAttack, by {outcome!r}, but it "
+                "is wrong without an attack or it is not; measure it again"
             )
 
 

@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from evaluator.flatness.worst_case import worst_offsets
 from evaluator.metrics import StageName
 from evaluator.observed import full_float32, observed
 from evaluator.plan import FIRST_EXAMPLES
+from evaluator.preview import TARGETS, pgd_settings, sample
 from evaluator.protocol import EvaluationProtocol, PgdSettings
 from evaluator.results import ShardResult, ShardSpec
 from evaluator.seeding import ExampleNoise, Purpose
@@ -106,6 +108,11 @@ def measure(
                     batch_size=size, tick=tick,
                 )  # fmt: skip
                 values = {"broken_by": list(outcomes)}
+            case StageName.PREVIEW:
+                by_pgd = _attacked(
+                    model, batches(), protocol, pgd_settings(protocol), spec, Purpose.ROBUST_LOSS_START, 0
+                )  # fmt: skip
+                values = _previewed(model, images, labels, protocol, by_pgd["correct"], size, tick)
     return ShardResult(
         spec=spec,
         values=values,
@@ -169,6 +176,33 @@ def _attacked(
         values["wrong_class_confidence"] += found.wrong_class_confidence.tolist()
         values["correct"] += found.correct.tolist()
     return values
+
+
+def _previewed(
+    model: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    protocol: EvaluationProtocol,
+    withstood_pgd: list[Any],
+    batch_size: int,
+    tick: Callable[[], None],
+) -> Values:
+    """Attack every example by APGD-T towards few targets, after PGD, and the sample by all of AutoAttack."""
+    attack = functools.partial(
+        first_broken_by, model, threat_model=protocol.threat_model, settings=protocol.autoattack,
+        batch_size=batch_size, tick=tick,
+    )  # fmt: skip
+    by_apgd, _ = attack(images, labels, attacks=("apgd-t",), targets=TARGETS)
+    cheaply = [
+        "pgd" if outcome != "clean" and not all(correct) else outcome
+        for outcome, correct in zip(by_apgd, withstood_pgd, strict=True)
+    ]
+    drawn = sample(protocol)
+    of_sample, _ = attack(images[drawn], labels[drawn])  # in chunks of its own, so its draws are not the standard's
+    outcomes: list[object] = [None] * len(images)
+    for example, outcome in zip(drawn, of_sample, strict=True):
+        outcomes[example] = outcome
+    return {"broken_by": list(cheaply), "autoattack": outcomes}
 
 
 def _check_logits(model: nn.Module, images: Tensor, dataset: Dataset) -> None:

@@ -143,7 +143,7 @@ def _wish(arguments: argparse.Namespace) -> dict[str, Any]:
             "no consent was given; say --consent if you may hand in the file, and agree that the site keeps it to "
             "measure it and, unless it is private, publishes its numbers and what you say of it"
         )
-    names = ("protocol", "consent", "private", "authors", "paper", "venue", "extra_data", "anonymous")
+    names = ("protocol", "consent", "private", "authors", "paper", "venue", "extra_data", "anonymous", "preview")
     return {"title": arguments.title or arguments.file.stem, **{name: getattr(arguments, name) for name in names}}
 
 

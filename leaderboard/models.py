@@ -67,6 +67,8 @@ class Submission(models.Model):
     extra_data = models.CharField(max_length=20, choices=ExtraData, default=ExtraData.NOT_STATED)
     is_anonymous = models.BooleanField(default=False)
     """Its owner and staff alone see authors and paper."""
+    wants_preview = models.BooleanField(default=False)
+    """Its owner and staff get a quick estimate while it is measured."""
     consented_at = models.DateTimeField(null=True, blank=True)
     failure = models.TextField(blank=True)
     fault = models.CharField(max_length=16, blank=True)

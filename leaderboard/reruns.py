@@ -60,6 +60,7 @@ def _under(submission: Submission, protocol: EvaluationProtocol) -> Submission:
     """Return a submission of the same file by the same owner under another protocol, unsaved."""
     fresh = copy(submission)
     fresh.pk, fresh.run_id, fresh.idempotency_key = None, uuid4(), ""
+    fresh.wants_preview = False  # its owner has a number, and does not wait for another
     fresh.slug = services.slug_of(fresh.title, fresh.run_id)
     fresh.state, fresh.published_at, fresh.created_at = State.SUBMITTED, None, None
     services.put_under(fresh, protocol)

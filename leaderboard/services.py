@@ -24,6 +24,7 @@ from evaluator.environment import read_environment
 from evaluator.exceptions import ArtifactsUnavailable, Fault, InvalidRequest
 from evaluator.logs import about
 from evaluator.metrics import StageName
+from evaluator.preview import require_preview
 from evaluator.protocol import EvaluationProtocol, from_json, to_json
 from evaluator.results import EvaluationResult, curves_to_fields
 from evaluator.safetensors_header import read_header
@@ -75,6 +76,7 @@ def submit(
     is_private: bool = False,
     idempotency_key: str = "",
     details: Details | None = None,
+    preview: bool = False,
 ) -> Submission:
     """Take in a checkpoint file and queue its evaluation; the same file under the same protocol is taken in once.
 
@@ -82,10 +84,12 @@ def submit(
 
     Raises:
         InvalidCheckpoint: the file is refused; nothing is stored.
-        InvalidRequest: title, architecture, options or data set are; nothing is stored.
+        InvalidRequest: title, architecture, options or data set are, or there is nothing to preview; nothing is stored.
         QuotaExceeded: its owner handed in too much already; nothing is stored.
     """
     title, size = _checked(title), path.stat().st_size
+    if preview:
+        require_preview(protocol)
     checkpoint = open_checkpoint(path)
     if checkpoint.manifest.dataset != protocol.dataset:
         raise InvalidRequest(
@@ -109,6 +113,7 @@ def submit(
                 owner=owner,
                 is_reference=is_reference,
                 is_private=is_private,
+                wants_preview=preview,
                 idempotency_key=idempotency_key,
                 **asdict(details or Details()),
                 size_bytes=size,
@@ -397,6 +402,7 @@ def enqueue(submission: Submission, *, priority: int = 0) -> None:
         owner=owner,
         priority=priority,
         audit_share=audit_share,
+        preview=submission.wants_preview,
     )
     _move(submission, State.QUEUED)
     dispatch.evaluate(submission.run_id)

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from evaluator.exceptions import Fault, InvalidResult
 from evaluator.forecast import Forecast
+from evaluator.preview import Preview
 
 GOOD = ("published", "measured")
 """How submissions end that have numbers."""
@@ -40,6 +41,7 @@ class Standing:
     forecast: Forecast | None
     obstacle: str | None
     failure: Trouble | None
+    preview: Preview | None = None
 
     @property
     def has_numbers(self) -> bool:
@@ -53,6 +55,9 @@ class Standing:
             parts.append(f"place {self.position} in the queue")
         if self.examples:
             parts.append(f"{self.examples_done} of {self.examples} examples")
+        if self.preview:
+            low, value, high = (f"{100 * one:.1f}" for one in (self.preview.low, self.preview.value, self.preview.high))
+            parts.append(f"preview: robust error {value} % [{low}, {high}]")
         if self.forecast:
             parts.append(f"done in {foretold(self.forecast)}")
         if self.obstacle and not self.ended:

@@ -37,7 +37,8 @@ class WishIn(Schema):
     """What is said about the file: the title of its entry, by which protocol it is measured, and who may see it.
 
     For a file that does not say so itself, plain safetensors or a state dict of `torch.save`: the architecture it
-    is for, its options as JSON, and the data set, if not the protocol's. Then who made it, where it is described and
+    is for, its options as JSON, and the data set, if not the protocol's. With `preview` there is a quick estimate of
+    the robust error while it is measured, for you alone. Then who made it, where it is described and
     what it was trained on. `consent` says that you may hand in the file, and agree that it is kept to be measured and
     that, unless it is private, its numbers and what is said here are published for everybody to use.
     """
@@ -46,6 +47,7 @@ class WishIn(Schema):
     protocol: str
     consent: bool
     private: bool = False
+    preview: bool = False
     architecture: str = ""
     options: str = "{}"
     dataset: str = ""
@@ -130,7 +132,7 @@ def submit(
     protocol, manifest = find_protocol(wish.protocol), None
     if wish.architecture:
         manifest = Manifest(wish.architecture, wish.dataset or protocol.dataset, read_options(wish.options))
-    asked = Wish(wish.title, protocol, wish.private, idempotency_key, manifest, wish.details())
+    asked = Wish(wish.title, protocol, wish.private, idempotency_key, manifest, wish.details(), wish.preview)
     submission, is_new = hand_in(request, _asking(request), asked)
     response.headers["Location"] = reverse("api-1:submission", args=[submission.run_id])
     return Status(201 if is_new else 200, status_of(submission, insider=True))

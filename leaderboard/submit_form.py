@@ -41,6 +41,11 @@ class SubmitForm(DetailsForm):
     is_private = forms.BooleanField(
         label="Private", required=False, help_text="only you and staff see it, until you publish it"
     )
+    preview = forms.BooleanField(
+        label="Preview", required=False,
+        help_text="a quick estimate of the robust error, for you and staff alone, after about a tenth of the work, "
+        "which comes on top",
+    )  # fmt: skip
     consent = forms.BooleanField(
         label="I may hand in this file, and agree that it is kept here to be measured, and that, unless it is private, "
         "its numbers and what is said above are published for everybody to use",
@@ -70,5 +75,6 @@ class SubmitForm(DetailsForm):
             protocol=protocol,
             is_private=said["is_private"],
             manifest=Manifest(architecture, protocol.dataset, options) if architecture else None,
+            preview=said["preview"],
             details=self.details(consents=said["consent"]),
         )

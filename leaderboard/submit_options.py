@@ -30,6 +30,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--private", action="store_true", help="only its owner and staff see it, until published")
     parser.add_argument("--anonymous", action="store_true", help="only its owner and staff see authors and paper")
+    parser.add_argument("--preview", action="store_true", help="estimate its robust error before all else")
     parser.add_argument("--consent", action="store_true", help="say that its makers agree to its publication")
     parser.add_argument("--wait", action="store_true", help="say how it stands until it has ended")
     parser.add_argument("--json", action="store_true", help="print at last how it stands, as JSON")

@@ -72,6 +72,7 @@ class Wish:
     key: str = ""
     manifest: Manifest | None = None
     details: Details | None = None
+    preview: bool = False
 
 
 class NoFiles(FileUploadHandler):
@@ -126,6 +127,7 @@ def submit_file(path: Path, owner: User, wish: Wish) -> tuple[Submission, bool]:
         is_private=wish.is_private,
         idempotency_key=wish.key,
         details=wish.details,
+        preview=wish.preview,
     )
     _refuse_others(owner, submission, wish)  # somebody may have handed the same in at the same instant
     return submission, known is None

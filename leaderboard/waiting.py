@@ -124,7 +124,7 @@ def _typical(paces: tuple[Pace, ...]) -> tuple[Typical, ...]:
     for digest, protocol in _PROTOCOLS.items():
         if digest in seen:
             examples = {name: sum(len(spec) for spec in plan(protocol) if spec.stage is name) for name in StageName}
-            known = [stage for stage in StageName if seen[digest][stage]]
+            known = [stage for stage in StageName if seen[digest][stage] and examples[stage]]
             seconds = {stage: median(seen[digest][stage]) * examples[stage] for stage in known}
             found.append(Typical(protocol.label, max(map(len, seen[digest].values())), seconds))
     return tuple(found)

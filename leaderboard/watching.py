@@ -18,6 +18,7 @@ from evaluator.environment import read_environment
 from evaluator.exceptions import Fault, StoreUnavailable
 from evaluator.forecast import Forecast, forecast, position
 from evaluator.metrics import StageName
+from evaluator.preview import Preview
 from evaluator.store import Event, Pause, Role, RunRecord, RunState, RunStore, StageRecord, WorkerRecord
 from evaluator.types import Split
 from leaderboard.health import from_run_store
@@ -72,7 +73,8 @@ class SubmissionStatus:
     """How a submission stands. `ended` says that nothing changes unless somebody asks for it.
 
     `position` is its place among the runs that wait, while none of it is measured. `forecast` holds seconds, and is
-    None where nothing is known. `obstacle` says why nothing moves, in a sentence.
+    None where nothing is known. `obstacle` says why nothing moves, in a sentence. `preview` is a quick estimate of the
+    robust error on test, for insiders, until the run has ended; `examples` are those of the standard numbers.
     """
 
     run_id: UUID
@@ -88,6 +90,7 @@ class SubmissionStatus:
     position: int | None
     forecast: Forecast | None
     obstacle: str | None
+    preview: Preview | None
     failure: Failure | None
     stages: tuple[Stage, ...]
     log: tuple[Event, ...]
@@ -110,16 +113,18 @@ class _Record:
     position: int | None = None
     forecast: Forecast | None = None
     obstacle: str | None = None
+    preview: Preview | None = None
 
 
 def status_of(submission: Submission, *, insider: bool = False) -> SubmissionStatus:
-    """Return how a submission stands; an `insider`, its owner or staff, sees what the measuring process wrote."""
+    """Return how a submission stands; an `insider`, its owner or staff, sees previews and what was written."""
     try:
         record = from_run_store(partial(_read, submission.run_id))
     except StoreUnavailable:
         record = _Record(obstacle="The record of the evaluation does not answer at present.")
     run, state = record.run, _state(submission, record.run)
     names = {worker for stage in record.stages for worker in stage.workers}
+    measured = [stage for stage in record.stages if stage.stage is not StageName.PREVIEW]
     return SubmissionStatus(
         run_id=submission.run_id,
         title=submission.title,
@@ -129,11 +134,12 @@ def status_of(submission: Submission, *, insider: bool = False) -> SubmissionSta
         is_private=submission.is_private,
         is_anonymous=submission.is_anonymous,
         milestones=tuple(_milestones(submission, run, state)),
-        examples=sum(stage.examples for stage in record.stages),
-        examples_done=sum(stage.examples_done for stage in record.stages),
+        examples=sum(stage.examples for stage in measured),
+        examples_done=sum(stage.examples_done for stage in measured),
         position=record.position if state is State.QUEUED else None,
         forecast=record.forecast,
         obstacle=record.obstacle,
+        preview=record.preview if insider else None,
         failure=_failure(submission, run, names, insider=insider) if state is State.FAILED else None,
         stages=tuple(_stage(stage, run, names) for stage in record.stages),
         log=tuple(Event(one.at, without_names(one.text, names)) for one in record.events[-LAST_LINES:]),
@@ -183,7 +189,9 @@ def _read(run_id: UUID, store: RunStore) -> _Record:
     workers = serving(present)
     hindered = obstacle(workers, pauses)
     foretold = None if hindered else forecast(run_id, turns, store.paces(), workers=workers)
-    return _Record(run, stages, events, position(run_id, turns), foretold, hindered)
+    asked = any(stage.stage is StageName.PREVIEW for stage in stages)
+    preview = store.preview(run_id) if asked else None
+    return _Record(run, stages, events, position(run_id, turns), foretold, hindered, preview)
 
 
 def _state(submission: Submission, run: RunRecord | None) -> State:
@@ -214,7 +222,7 @@ def _milestones(submission: Submission, run: RunRecord | None, state: State) -> 
 def _stage(stage: StageRecord, run: RunRecord | None, names: Iterable[str]) -> Stage:
     if stage.shards_done == stage.shards:
         state = "done"
-    elif run is None or run.state.ended:
+    elif run is None or run.state.ended or stage.shards_failed:
         state = "stopped"
     else:
         state = "running" if stage.shards_running or stage.shards_done else "waiting"

@@ -64,8 +64,7 @@ def settle(session: Session, run_id: UUID, chance: random.Random) -> tuple[Piece
     None while anything is to be measured, or when the run has failed. A run that is not audited has no pieces.
     """
     run = session.get_one(RunRow, run_id, with_for_update=True)
-    undone = exists().where(ShardRow.run_id == run_id, ShardRow.state != ShardState.DONE)
-    if run.state is not RunState.RUNNING or session.scalar(select(undone)):
+    if run.state is not RunState.RUNNING or session.scalar(select(steps.undone(run_id))):
         return None
     if not run.audit_share:
         return ()

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import select
 
 from evaluator.metrics import StageName
+from evaluator.preview import Preview, preview_of
 from evaluator.protocol import from_json
 from evaluator.results import (
     EvaluationResult,
@@ -87,6 +88,17 @@ class RunReader(Store):
             text = session.scalar(select(RunRow.result).filter_by(id=run_id))
             return None if text is None else evaluation_from_json(text)
 
+    def preview(self, run_id: UUID) -> Preview | None:
+        """Return the quick estimate of a run that has not ended, once it stands; the run's own number takes its place.
+
+        None where nobody asked for one, or it failed.
+        """
+        run = self.run(run_id)
+        if run is None or run.state.ended:
+            return None
+        reports = self.shard_results(run_id, StageName.PREVIEW)
+        return preview_of(reports[0]) if reports else None
+
     @patient
     def events(self, run_id: UUID) -> tuple[Event, ...]:
         """Return the log of a run, oldest line first."""
@@ -124,6 +136,7 @@ def _progress(stage: StageRow, shards: list[ShardRow]) -> StageRecord:
         shards=len(shards),
         shards_running=sum(shard.state is ShardState.RUNNING for shard in shards),
         shards_done=len(done),
+        shards_failed=sum(shard.state is ShardState.FAILED for shard in shards),
         examples=sum(shard.stop - shard.start for shard in shards),
         examples_done=sum(shard.stop - shard.start for shard in done),
         attempts=max((shard.attempt for shard in shards), default=0),

@@ -72,6 +72,8 @@ class StageRecord:
     shards: int
     shards_running: int
     shards_done: int
+    shards_failed: int
+    """Given up for good; of a run that goes on, pieces of its preview alone."""
     examples: int
     examples_done: int
     attempts: int

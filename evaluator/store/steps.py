@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session, aliased
 
-from evaluator.exceptions import EvaluatorError, Fault, InvalidResult, LostLease, WorkerSilent
+from evaluator.exceptions import EvaluatorError, Fault, InvalidResult, LostLease, ShardTimeout, WorkerSilent
 from evaluator.metrics import StageName
 from evaluator.plan import NEEDS, Cost, cut, plan
 from evaluator.protocol import EvaluationProtocol
@@ -105,9 +105,9 @@ def fail_once(row: Leased, failure: Failure) -> bool:
     return ended
 
 
-def plan_run(session: Session, run: RunRow, protocol: EvaluationProtocol) -> None:
-    """Add a queued run with all its stages, each of them uncut."""
-    specs = plan(protocol)
+def plan_run(session: Session, run: RunRow, protocol: EvaluationProtocol, *, preview: bool) -> None:
+    """Add a queued run with all its stages, and a preview where one is wanted, each of them uncut."""
+    specs = plan(protocol, preview=preview)
     session.add(run)
     session.flush()
     planned = {spec.stage for spec in specs}
@@ -268,13 +268,23 @@ def claimed(session: Session, claim: Claim) -> ShardRow | AuditRow:
 
 def count_failure(session: Session, shard: ShardRow | AuditRow, failure: Failure) -> None:
     """Count an attempt that came to nothing: queue the shard again, or end its run."""
+    if shard.stage is StageName.PREVIEW and failure.kind == ShardTimeout.__name__:
+        failure = failure._replace(final=True)  # what came to nothing for so long is not worth as long again
     ended = fail_once(shard, failure)
     if failure.log:
         set_state(session, shard.run_id, ACTIVE, log=storable(failure.log))
     note(session, shard.run_id, f"attempt {shard.attempt} of {spec_of(shard)} on {shard.worker} failed: {shard.error}")
-    if ended:
+    if ended and shard.stage is StageName.PREVIEW:
+        note(session, shard.run_id, "there will be no preview; the run goes on without it")
+    elif ended:
         often = f"{spec_of(shard)} failed {shard.failures} times, the last time because {failure.reason}"
         end_failed(session, shard.run_id, failure if failure.final else failure._replace(reason=often))
+
+
+def undone(run_id: UUID) -> ColumnElement[bool]:
+    """Tell whether anything of a run is still to be measured; it waits for no preview."""
+    left = exists().where(ShardRow.run_id == run_id, ShardRow.state != ShardState.DONE)
+    return left.where(ShardRow.stage != StageName.PREVIEW)
 
 
 def expire(session: Session, run_id: UUID | None) -> int:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import exists, literal, select, text, update
+from sqlalchemy import literal, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -57,11 +57,13 @@ class RunStore(RunReader, StatusReader, TurnReader):
         owner: str = "",
         priority: int = 0,
         audit_share: float = 0.0,
+        preview: bool = False,
     ) -> bool:
         """Plan a run and queue all its shards; return False when it exists already.
 
         Workers serve runs of high `priority` first, and among equals the `owner` for whom they do least at the time.
         Unless `audit_share` is 0, about that share of the shards, at least one, is measured again before it completes.
+        A `preview` is made first of all, where AutoAttack measures test examples (see `preview`).
 
         Raises:
             InvalidRequest: the run exists with another protocol, limit or checkpoint.
@@ -84,7 +86,7 @@ class RunStore(RunReader, StatusReader, TurnReader):
                         priority=priority,
                         audit_share=audit_share,
                     )
-                    steps.plan_run(session, run, protocol)
+                    steps.plan_run(session, run, protocol, preview=preview)
                     return True
         except IntegrityError:  # another process created it since `get`
             return self.create_run(
@@ -95,6 +97,7 @@ class RunStore(RunReader, StatusReader, TurnReader):
                 owner=owner,
                 priority=priority,
                 audit_share=audit_share,
+                preview=preview,
             )
         if (known.protocol_digest, known.checkpoint_sha256) != (protocol.digest, checkpoint_sha256):
             raise InvalidRequest(
@@ -193,7 +196,8 @@ class RunStore(RunReader, StatusReader, TurnReader):
         document = steps.document(result)
         if result.spec.stage is StageName.CLEAN:
             check_labels(result, self.known_labels(claim.run_id, result.spec))
-        if result.spec.stage is StageName.AUTOATTACK and not claim.audit:  # a piece is compared with what was reported
+        attacked = result.spec.stage in (StageName.AUTOATTACK, StageName.PREVIEW)
+        if attacked and not claim.audit:  # a piece that is measured again is compared with what was reported
             _check_attacked(result, self.shard_results(claim.run_id, StageName.CLEAN))
         done = {"state": ShardState.DONE, "result": document, "seconds": result.seconds, "finished_at": now()}
         with self._writing() as session:
@@ -307,9 +311,8 @@ class RunStore(RunReader, StatusReader, TurnReader):
 
     @patient
     def _all_done(self, run_id: UUID) -> bool:
-        undone = exists().where(ShardRow.run_id == run_id, ShardRow.state != ShardState.DONE)
         with self._reading() as session:
-            return not session.scalar(select(undone))
+            return not session.scalar(select(steps.undone(run_id)))
 
     @patient
     def _fail_run(self, run_id: UUID, failure: steps.Failure) -> None:

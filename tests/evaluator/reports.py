@@ -4,6 +4,7 @@ import math
 
 from evaluator.combine import BROKEN_BY
 from evaluator.metrics import StageName
+from evaluator.preview import sample
 from evaluator.protocol import EvaluationProtocol
 from evaluator.results import PassCounts, ShardResult, ShardSpec
 from evaluator.trust.findings import CHECKS, PROBES
@@ -14,6 +15,11 @@ CLASSES = 10
 def probes(*, clean_loss: float) -> dict[str, list[float]]:
     """Return what an honest network's probes say."""
     return {name: [sum(CHECKS[name].honest) / 2] for name in PROBES if name in CHECKS} | {"clean_loss": [clean_loss]}
+
+
+def broken_by(example: int) -> str:
+    """Return what first breaks an example: every fifth is wrong without an attack, and another fifth robust."""
+    return BROKEN_BY[0 if example % 5 == 0 else 1 + example % 5]
 
 
 def report(protocol: EvaluationProtocol, spec: ShardSpec) -> ShardResult:
@@ -30,7 +36,13 @@ def report(protocol: EvaluationProtocol, spec: ShardSpec) -> ShardResult:
         case StageName.TRUST:
             values = probes(clean_loss=0.0)
         case StageName.AUTOATTACK:
-            values = {"broken_by": [BROKEN_BY[i % 5] if i % 5 == 0 else BROKEN_BY[1 + i % 5] for i in indices]}
+            values = {"broken_by": [broken_by(i) for i in indices]}
+        case StageName.PREVIEW:
+            drawn = sample(protocol)
+            values = {
+                "broken_by": [{0: "clean", 1: "pgd"}.get(i % 5, "robust") for i in indices],
+                "autoattack": [broken_by(i) if i in drawn else None for i in indices],
+            }
         case _:
             attack = protocol.attack(spec.stage)
             assert attack is not None

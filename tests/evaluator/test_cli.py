@@ -59,6 +59,16 @@ def test_json_goes_to_standard_output_alone(capsys):
     assert (result["limit"], result["rankable"]) == (2, False)
 
 
+def test_a_preview_is_said_before_the_table_and_is_no_part_of_the_result(capsys):
+    assert cli.main([str(TINY), "--protocol", "smoke", "--limit", "4", "--preview", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "preview: RErr test " in captured.err
+    assert "from 4 examples under few attacks, 4 of them under all of AutoAttack" in " ".join(captured.err.split())
+    assert "preview" not in captured.out
+    assert cli.main([str(TINY), "--protocol", "digits-curve", "--preview"]) == 2
+    assert "no robust error on test" in " ".join(capsys.readouterr().err.split())
+
+
 def test_numbers_that_a_protocol_does_not_ask_for_are_not_printed(capsys, monkeypatch):
     nothing, few = Examples(test=0, train=0), Examples(test=4, train=0)
     part = replace(SMOKE, name="part", autoattack_examples=nothing, flatness_examples=nothing, robust_loss_examples=few)

@@ -17,7 +17,9 @@ from evaluator.child import MeasuringChild
 from evaluator.datasets import load_dataset
 from evaluator.evaluation import evaluate
 from evaluator.exceptions import ArtifactsUnavailable, Fault, InvalidSetting, StoreUnavailable
+from evaluator.metrics import StageName
 from evaluator.protocol import SMOKE, Examples
+from evaluator.results import ShardResult
 from evaluator.stages import measure
 from evaluator.store import Claim, Role, RunState, RunStore, WorkerRegister
 from evaluator.work import work
@@ -148,10 +150,11 @@ def test_a_worker_that_is_alone_measures_again_with_a_measurer_that_remembers_no
 
 
 class KilledOnce:
-    """A real measuring process; the first one is killed at its first shard."""
+    """A real measuring process; the first one is killed at its first shard, of a stage if one is named."""
 
-    def __init__(self) -> None:
+    def __init__(self, stage: StageName | None = None) -> None:
         self.killed = False
+        self.stage = stage
 
     def __call__(self, checkpoint: Path) -> "KilledOnce":
         self.child = MeasuringChild(checkpoint, device="cpu", data_dir=None)
@@ -160,7 +163,9 @@ class KilledOnce:
     def measure(self, protocol, spec, *, tick, batch_size=None):
         def harm():
             tick()
-            if not self.killed and self.child.device:  # it is ready, and at its first shard
+            if (
+                not self.killed and self.child.device and self.stage in (None, spec.stage)
+            ):  # it is ready, and at its first shard
                 os.kill(self.child.pid, signal.SIGKILL)
                 self.killed = True
 
@@ -188,6 +193,24 @@ def test_another_worker_agrees_to_the_bit_though_its_process_is_killed_while_it_
     assert finding.seen == 0.0
     assert "by 1 worker;" in finding.sentence
     assert sum("on bob:1 failed" in event.text for event in store.events(run_id)) == 1
+
+
+def test_a_preview_whose_process_is_killed_is_the_one_that_an_undisturbed_process_gives(store, artifacts):
+    protocol = replace(PROTOCOL, autoattack_examples=Examples(test=4, train=0))
+    seen = []
+
+    def look(claim: Claim, _: ShardResult) -> None:
+        seen.append(store.preview(claim.run_id))
+
+    for measurer in (KilledOnce(StageName.PREVIEW), InProcess()):
+        run_id = uuid4()
+        store.create_run(run_id, protocol, artifacts.put(TINY), preview=True)
+        work_here(store, artifacts, measurer, on_shard=look)
+        assert store.run(run_id).state is RunState.COMPLETE
+        (stage,) = (one for one in store.progress(run_id) if one.stage is StageName.PREVIEW)
+        assert stage.attempts == (2 if isinstance(measurer, KilledOnce) else 1)
+    assert len(set(seen)) == 2  # none, and the one
+    assert seen.count(None) == 4  # after the clean images of either run
 
 
 def test_a_worker_leaves_nothing_behind(store, artifacts, create, tmp_path, monkeypatch):

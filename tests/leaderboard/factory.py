@@ -8,6 +8,7 @@ import safetensors.numpy
 from evaluator.combine import BROKEN_BY
 from evaluator.manifest import METADATA_KEY, Manifest
 from evaluator.metrics import StageName
+from evaluator.preview import sample
 from evaluator.protocol import DIGITS_DEMO, EvaluationProtocol
 from evaluator.results import PassCounts, ShardResult, ShardSpec
 from leaderboard import services
@@ -108,6 +109,12 @@ def report(protocol: EvaluationProtocol, spec: ShardSpec, *, quality: float, see
             broken = generator.random(n) > 0.4 + 0.5 * quality
             causes = generator.choice(BROKEN_BY[1:-1], n, p=[0.75, 0.2, 0.04, 0.01])
             values = {"broken_by": np.where(wrong, "clean", np.where(broken, causes, "robust")).tolist()}
+        case StageName.PREVIEW:
+            drawn, robust = sample(protocol), np.where(wrong, "clean", "robust").tolist()
+            values = {
+                "broken_by": robust,
+                "autoattack": [one if i in drawn else None for i, one in zip(indices, robust, strict=True)],
+            }
         case _:
             attack = protocol.attack(spec.stage)
             assert attack is not None

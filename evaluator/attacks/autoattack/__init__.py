@@ -1,12 +1,13 @@
 """AutoAttack `standard` (Croce & Hein 2020, arXiv:2003.01690): our driver, and the reference package it must equal."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 from torch import Tensor, nn
 
-from evaluator.attacks.autoattack import driver, reference
+from evaluator.attacks.autoattack import apgd, driver, reference
 from evaluator.attacks.autoattack.reference import alias_package
+from evaluator.combine import AUTOATTACK_ORDER
 from evaluator.protocol import AutoAttackSettings
 from evaluator.types import ThreatModel
 
@@ -31,20 +32,24 @@ def first_broken_by(
     batch_size: int = 128,
     tick: Callable[[], None] = lambda: None,
     implementation: Implementation = Implementation.OURS,
+    attacks: Sequence[str] = AUTOATTACK_ORDER,
+    targets: int = apgd.TARGETS,
 ) -> tuple[list[str], tuple[str, ...]]:
     """Attack images [n, c, h, w] in [0, 1] with labels [n], on the model's device, in chunks of `settings.chunk_size`.
 
     Returns what first broke each example (`clean`, an attack's name, or `robust`) and the package's warnings. An
     example that one attack breaks is not shown to the next. The model is in eval mode and its weights are frozen.
     `batch_size` bounds memory and changes no outcome; `tick` is called before each batch (of the reference: each
-    chunk), and what it raises goes through.
+    chunk), and what it raises goes through. A preview has fewer `attacks`, and APGD-T fewer `targets`: of ours alone.
 
     Raises:
         InvalidRequest: the model tells fewer classes apart than AutoAttack standard has targets for.
         InvalidResult: an adversarial image outside the budget (a bug of ours).
     """
     if implementation is Implementation.OURS:
-        return driver.first_broken_by(model, images, labels, threat_model, settings, batch_size, tick)
+        return driver.first_broken_by(
+            model, images, labels, threat_model, settings, batch_size, tick, attacks, targets
+        )  # fmt: skip
     outcomes: list[str] = []
     warnings: list[str] = []
     for start in range(0, len(images), settings.chunk_size):

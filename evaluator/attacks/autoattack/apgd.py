@@ -48,15 +48,16 @@ def targeted(
     draws: Draws,
     ranking: Tensor,
     on_gradient: Callable[[Tensor, Tensor], None],
+    targets: int = TARGETS,
 ) -> Tensor:
     """APGD-T raises a targeted difference of logits, for one target after the other. Returns what `untargeted` does.
 
-    `ranking` [n, classes] are the classes by the logits of the clean image, ascending. `on_gradient` is shown the
-    first gradients for each target and the numbers of their examples.
+    `ranking` [n, classes] are the classes by the logits of the clean image, ascending; the `targets` likeliest but one
+    are taken. `on_gradient` is shown the first gradients for each target and the numbers of their examples.
     """
     adversarial = images.clone()
     rows = torch.arange(len(images), device=images.device)
-    for target in range(2, TARGETS + 2):
+    for target in range(2, targets + 2):
         if len(rows) == 0:
             break
         x, numbers = images[rows], left[rows]

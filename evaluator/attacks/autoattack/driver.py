@@ -3,7 +3,7 @@
 What an attack draws belongs to the protocol's chunk; the batches it runs in span chunks and shrink with what is left.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ def first_broken_by(
     settings: AutoAttackSettings,
     batch_size: int,
     tick: Callable[[], None],
+    attacks: Sequence[str] = AUTOATTACK_ORDER,
+    targets: int = apgd.TARGETS,
 ) -> tuple[list[str], tuple[str, ...]]:
     """Attack images [n, c, h, w] in [0, 1] with labels [n], any number of chunks; see the package's door.
 
@@ -57,7 +59,7 @@ def first_broken_by(
         left = robust.nonzero().squeeze(1)
         for rows in chunks_of(left):
             warn_of_model(model, passes.logits, images[left[rows]], labels[left[rows]])
-        for name in AUTOATTACK_ORDER:
+        for name in attacks:
             left = robust.nonzero().squeeze(1)
             if len(left) == 0:
                 break
@@ -67,7 +69,9 @@ def first_broken_by(
                     case "apgd-ce":
                         adversarial = apgd.untargeted(passes, x, y, left, threat_model, draws)
                     case "apgd-t":
-                        adversarial = apgd.targeted(passes, x, y, left, threat_model, draws, ranking[left], on_gradient)
+                        adversarial = apgd.targeted(
+                            passes, x, y, left, threat_model, draws, ranking[left], on_gradient, targets
+                        )  # fmt: skip
                     case "fab-t":
                         adversarial = fab.targeted(passes, x, y, threat_model, ranking[left])
                     case "square":

@@ -92,6 +92,7 @@ def _submit(file: Path, protocol: str, title: str | None, owner: str | None, **o
             owner=_user(owner),
             is_private=options["private"],
             details=details,
+            preview=options["preview"],
         )
 
 
