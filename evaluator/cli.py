@@ -33,7 +33,7 @@ from evaluator.scratch import scratch_folder
 from evaluator.store import RunState, RunStore
 from evaluator.trust.findings import Verdict
 from evaluator.trust.judgement import judge_claim
-from evaluator.types import Split
+from evaluator.types import AutoAttackVersion, Split
 
 FOLDER = ROOT / "var" / "evaluations"
 _PUBLISHED = "robustbench:"
@@ -56,6 +56,9 @@ def parser(program: str = "python -m evaluator") -> argparse.ArgumentParser:
     arguments.add_argument("--dataset", help="for a file without a manifest (default: the protocol's)")
     arguments.add_argument("--device", help="auto, cpu, cuda or cuda:n (default: EVALUATION_DEVICE)")
     arguments.add_argument("--limit", type=int, metavar="N", help="at most N examples a split; never rankable")
+    arguments.add_argument(
+        "--low-precision", action="store_true", help="let AutoAttack search in bfloat16; never rankable"
+    )
     arguments.add_argument("--resume", action="store_true", help="go on where an interrupted call stopped")
     arguments.add_argument("--json", action="store_true", help="print the result as JSON")
     arguments.add_argument("--out", type=Path, metavar="FILE", help="write the result as JSON to FILE")
@@ -88,6 +91,8 @@ def print_result(result: EvaluationResult, console: Console) -> None:
     title = f"{result.protocol} v{result.protocol_version}"
     if result.limit is not None:
         title += f", at most {result.limit} examples a split (not rankable)"
+    if result.autoattack is not AutoAttackVersion.STANDARD:
+        title += f", AutoAttack {result.autoattack}: searched in bfloat16, confirmed in float32 (not rankable)"
     table = Table(title=title, caption="value [95 % interval], n examples", title_justify="left", box=SIMPLE,
                   pad_edge=False, padding=(0, 1, 0, 0))  # fmt: skip
     for header in ("", "test", "n", "train", "n"):
@@ -130,6 +135,8 @@ def _cells(m: Measurement | None, unit: Unit) -> tuple[str, str]:
 
 def _measure(arguments: argparse.Namespace, messages: Console) -> EvaluationResult:
     protocol = find_protocol(arguments.protocol, arguments.protocol_version)
+    if arguments.low_precision:
+        protocol = protocol.in_low_precision()
     if arguments.out is not None and not arguments.out.resolve().parent.is_dir():
         raise InvalidRequest(f"--out names a folder that does not exist: {arguments.out.parent}")
     environment = read_environment()
