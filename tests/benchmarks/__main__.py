@@ -65,7 +65,8 @@ def bars(points: int) -> list[Bar]:
             lambda: _bare_passes(model, digits, points), lambda a, b: True),
         *(
             Bar(name, bar, functools.partial(autoattack.ours, model, digits, attacked, *how),
-                functools.partial(autoattack.package, model, digits, attacked, *how), lambda a, b: a == b, points=attacked)
+                functools.partial(autoattack.package, model, digits, attacked, *how), lambda a, b: a == b,
+                points=attacked)
             for name, bar, *how in (
                 ("autoattack_digits_vs_pyautoattack", 2.0, PROTOCOL.threat_model, PROTOCOL.autoattack),
                 ("autoattack_robust_digits_vs_pyautoattack", 2.0, autoattack.SMALL_BUDGET, PROTOCOL.autoattack),
