@@ -35,7 +35,7 @@ from evaluator.scratch import scratch_folder
 from evaluator.store import RunState, RunStore
 from evaluator.trust.findings import Verdict
 from evaluator.trust.judgement import judge_claim
-from evaluator.types import Split
+from evaluator.types import AutoAttackVersion, Split
 
 FOLDER = ROOT / "var" / "evaluations"
 _PUBLISHED = "robustbench:"
@@ -60,6 +60,9 @@ def parser(program: str = "python -m evaluator") -> argparse.ArgumentParser:
     arguments.add_argument("--limit", type=int, metavar="N", help="at most N examples a split; never rankable")
     arguments.add_argument(
         "--preview", action="store_true", help="say a quick estimate of the robust error as soon as it stands"
+    )
+    arguments.add_argument(
+        "--low-precision", action="store_true", help="let AutoAttack search in bfloat16; never rankable"
     )
     arguments.add_argument("--resume", action="store_true", help="go on where an interrupted call stopped")
     arguments.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -93,6 +96,8 @@ def print_result(result: EvaluationResult, console: Console) -> None:
     title = f"{result.protocol} v{result.protocol_version}"
     if result.limit is not None:
         title += f", at most {result.limit} examples a split (not rankable)"
+    if result.autoattack is not AutoAttackVersion.STANDARD:
+        title += f", AutoAttack {result.autoattack}: searched in bfloat16, confirmed in float32 (not rankable)"
     table = Table(title=title, caption="value [95 % interval], n examples", title_justify="left", box=SIMPLE,
                   pad_edge=False, padding=(0, 1, 0, 0))  # fmt: skip
     for header in ("", "test", "n", "train", "n"):
@@ -162,6 +167,8 @@ def _number(one: Measurement | CurvePoint, unit: Unit) -> str:
 
 def _measure(arguments: argparse.Namespace, messages: Console) -> EvaluationResult:
     protocol = find_protocol(arguments.protocol, arguments.protocol_version)
+    if arguments.low_precision:
+        protocol = protocol.in_low_precision()
     if arguments.out is not None and not arguments.out.resolve().parent.is_dir():
         raise InvalidRequest(f"--out names a folder that does not exist: {arguments.out.parent}")
     if arguments.preview:

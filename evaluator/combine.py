@@ -159,6 +159,7 @@ def combine(
         checkpoint_sha256=checkpoint_sha256,
         versions={library: tuple(sorted(seen)) for library, seen in sorted(versions.items())},
         measurements=tuple(Measurement(metric, split, *estimate, n) for metric, split, estimate, n in estimates),
+        autoattack=protocol.autoattack.version,
         stages=tuple(
             _summary(stage, split, results) for stage in StageName for split in Split if (stage, split) in reported
         ),

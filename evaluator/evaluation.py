@@ -29,6 +29,7 @@ def evaluate(
     device: torch.device | str | None = None,
     batch_size: int | None = None,
     limit: int | None = None,
+    low_precision: bool = False,
     progress: Progress | None = None,
     on_preview: Callable[[Preview], None] | None = None,
 ) -> EvaluationResult:
@@ -36,8 +37,9 @@ def evaluate(
 
     The model takes float32 images [n, c, h, w] in [0, 1], normalises inside and returns logits [n, classes]. It is
     measured where its parameters lie unless `device` moves it, and is otherwise left as it was: weights, modes,
-    gradients and every global generator. `limit` bounds the examples a split; such a result is never rankable.
-    `on_preview` is given a quick estimate of the robust error, made right after the clean error.
+    gradients and every global generator. `limit` bounds the examples a split, and `low_precision` lets AutoAttack
+    search in bfloat16, where float32 confirms what it finds; such results are never rankable. `on_preview` is given a
+    quick estimate of the robust error, made right after the clean error.
 
     Raises:
         InvalidRequest: unknown protocol, or a limit below 1.
@@ -51,6 +53,8 @@ def evaluate(
     if isinstance(protocol, str):
         protocol = find_protocol(protocol)
     protocol = protocol.limited(limit)
+    if low_precision:
+        protocol = protocol.in_low_precision()
     dataset = dataset or load_dataset(protocol.dataset)
     if device is None:
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from evaluator.exceptions import InvalidRequest
 from evaluator.metrics import METRICS, StageName, column
 from evaluator.trust.findings import EXAMPLES
-from evaluator.types import Neighborhood, Norm, Split, ThreatModel
+from evaluator.types import AutoAttackVersion, Neighborhood, Norm, Split, ThreatModel
 
 
 class Initialization(StrEnum):
@@ -50,11 +50,11 @@ class PgdSettings:
 
 @dataclass(frozen=True)
 class AutoAttackSettings:
-    """AutoAttack `standard`. The attacks re-seed for each chunk, so chunk size and seed decide the outcome."""
+    """AutoAttack. The attacks re-seed for each chunk, so chunk size and seed decide the outcome."""
 
     chunk_size: int
     seed: int = 0
-    version: str = "standard"
+    version: AutoAttackVersion = AutoAttackVersion.STANDARD
 
 
 @dataclass(frozen=True)
@@ -159,6 +159,11 @@ class EvaluationProtocol:
                     f"protocol {self.name} is rankable but asks for 0 test examples of {stage}, by which entries are "
                     "ranked; give it some, or set rankable to False"
                 )
+        if self.rankable and self.autoattack.version is not AutoAttackVersion.STANDARD:
+            raise InvalidRequest(
+                f"protocol {self.name} is rankable but asks for AutoAttack {self.autoattack.version}; entries are "
+                "ranked by AutoAttack standard: ask for it, or set rankable to False"
+            )
         for stage in (StageName.FLATNESS, StageName.LANDSCAPE, StageName.WORST_CASE):
             for split in Split:
                 if self.count(stage, split) > self.robust_loss_examples.count(split):
@@ -243,6 +248,11 @@ class EvaluationProtocol:
             worst_case=self.worst_case and replace(self.worst_case, examples=self.worst_case.examples.limited(limit)),
             rankable=False,
         )
+
+    def in_low_precision(self) -> "EvaluationProtocol":
+        """Return the protocol with AutoAttack's search in bfloat16: another digest, never rankable."""
+        settings = replace(self.autoattack, version=AutoAttackVersion.LOW_PRECISION)
+        return replace(self, autoattack=settings, rankable=False)
 
 
 _PROTOCOL = TypeAdapter(EvaluationProtocol)

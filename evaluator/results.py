@@ -7,7 +7,7 @@ from pydantic import ConfigDict, TypeAdapter, with_config
 
 from evaluator.metrics import StageName, column
 from evaluator.trust.findings import Finding, Verdict
-from evaluator.types import Split
+from evaluator.types import AutoAttackVersion, Split
 
 SCHEMA_VERSION = 2
 """Version of the JSON below; a reader of version n reads every version ≤ n. Version 2 added `curves`."""
@@ -143,6 +143,8 @@ class EvaluationResult:
     """Library → every version that took part (one, unless workers differ)."""
     measurements: tuple[Measurement, ...]
     stages: tuple[StageSummary, ...]
+    autoattack: AutoAttackVersion = AutoAttackVersion.STANDARD
+    """Which AutoAttack gave the robust error; only `standard` ranks."""
     findings: tuple[Finding, ...] = ()
     """What the trust checks found; a result that fails one is not rankable."""
     curves: tuple[Curve, ...] = ()

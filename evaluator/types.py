@@ -13,6 +13,15 @@ class Norm(StrEnum):
     L2 = "L2"
 
 
+class AutoAttackVersion(StrEnum):
+    """Which AutoAttack."""
+
+    STANDARD = "standard"
+    """The reference package's, whose outcome of every example it has."""
+    LOW_PRECISION = "low-precision"
+    """The attacks of `standard` search in bfloat16, and float32 confirms every success: other outcomes, not ranked."""
+
+
 class Split(StrEnum):
     """The part of a data set that examples are drawn from."""
 

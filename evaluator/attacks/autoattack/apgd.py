@@ -188,7 +188,7 @@ def _ascend(
 
     def leave(logits: Tensor) -> Tensor | None:
         """Let the examples go that are misclassified; return the rows that stay, or None for all."""
-        wrong = logits.argmax(1) != climb.label
+        wrong = passes.confirmed(logits.argmax(1) != climb.label, climb.current, climb.label)
         if not wrong.any():
             return None
         adversarial[climb.row[wrong]] = climb.current[wrong]

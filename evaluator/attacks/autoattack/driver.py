@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from evaluator.attacks.autoattack import apgd, fab, square
 from evaluator.attacks.autoattack.draws import Draws
 from evaluator.attacks.autoattack.folding import answered_by, folded
-from evaluator.attacks.autoattack.passes import Passes
+from evaluator.attacks.autoattack.passes import Passes, in_bfloat16
 from evaluator.attacks.autoattack.reference import recorded_warnings, warn_of_model, warn_of_square, warn_of_zeros
 from evaluator.attacks.budget import verify
 from evaluator.combine import AUTOATTACK_ORDER
 from evaluator.exceptions import InvalidRequest
 from evaluator.protocol import AutoAttackSettings
-from evaluator.types import ThreatModel
+from evaluator.types import AutoAttackVersion, ThreatModel
 
 
 def first_broken_by(
@@ -36,7 +36,8 @@ def first_broken_by(
     Raises:
         InvalidRequest: the model tells fewer classes apart than AutoAttack standard has targets for.
     """
-    passes = Passes(model, batch_size=batch_size, tick=tick)
+    low = settings.version is AutoAttackVersion.LOW_PRECISION
+    passes = Passes(model, batch_size=batch_size, tick=tick, confirm=model.forward if low else None)
     logits = passes.logits(images)
     if logits.shape[1] <= apgd.TARGETS:
         raise InvalidRequest(
@@ -45,6 +46,7 @@ def first_broken_by(
         )
     ranking = logits.sort(dim=1)[1]
     fast = folded(model, images)
+    answer = in_bfloat16(fast.forward) if low else fast.forward
     robust = logits.argmax(1) == labels
     outcomes = ["robust" if still else "clean" for still in robust.tolist()]
 
@@ -64,7 +66,7 @@ def first_broken_by(
             if len(left) == 0:
                 break
             x, y, draws = images[left], labels[left], Draws(settings.chunk_size, settings.seed)
-            with answered_by(model, fast):
+            with answered_by(model, answer):
                 match name:
                     case "apgd-ce":
                         adversarial = apgd.untargeted(passes, x, y, left, threat_model, draws)
@@ -75,7 +77,7 @@ def first_broken_by(
                     case "fab-t":
                         adversarial = fab.targeted(passes, x, y, threat_model, ranking[left])
                     case "square":
-                        adversarial = square.attack(passes, x, y, left, threat_model, draws)
+                        adversarial = square.attack(passes, x, y, left, threat_model, draws, model if low else fast)
             verify(adversarial, x, threat_model)
             broken = left[passes.logits(adversarial).argmax(1) != y]
             robust[broken] = False

@@ -65,7 +65,7 @@ def _towards(
         current = ((current + _OVERSHOOT * ahead) * (1 - pull) + (x + home * _OVERSHOOT) * pull).clamp(0, 1)
 
         wrong = passes.logits(current).argmax(1) != y
-        inside = wrong & (length(current - x, norm) <= threat_model.epsilon)
+        inside = passes.confirmed(wrong & (length(current - x, norm) <= threat_model.epsilon), current, y)
         if inside.any():
             adversarial[rows[inside]] = current[inside]
             fooled[rows[inside]] = True

@@ -2,7 +2,7 @@
 
 import copy
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -20,7 +20,8 @@ def folded(model: nn.Module, images: Tensor) -> nn.Module:
     None does where the forward pass is no fixed graph, draws random numbers, or keeps gradients away from its input.
     """
     try:
-        fast = _fold(fx.symbolic_trace(copy.deepcopy(model).requires_grad_(False)))
+        copied = copy.deepcopy(model).requires_grad_(False)
+        fast = _fold(fx.GraphModule(copied, _Tracer().trace(copied)))
         answers, expected = (_answers(network, images[:_EXAMPLES]) for network in (fast, model))
     except Exception:  # whatever a forward pass says to being traced: the model then answers itself
         return model
@@ -29,6 +30,13 @@ def folded(model: nn.Module, images: Tensor) -> nn.Module:
         for found, value, share in zip(answers, expected, _CLOSE, strict=True)
     )
     return fast if close else model
+
+
+class _Tracer(fx.Tracer):
+    """Leaves a BatchNorm whole, also one that is no class of torch's."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, nn.BatchNorm2d) or super().is_leaf_module(m, module_qualified_name)
 
 
 def _fold(traced: fx.GraphModule) -> nn.Module:
@@ -40,11 +48,28 @@ def _fold(traced: fx.GraphModule) -> nn.Module:
         convolution, norm = (traced.get_submodule(call.target) for call in (source, node))
         alone = len(source.users) == uses[source.target] == uses[node.target] == 1
         if alone and isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            traced.set_submodule(source.target, fuse_conv_bn_eval(convolution, norm))
+            traced.set_submodule(source.target, fuse_conv_bn_eval(convolution, _plain(norm)))
             node.replace_all_uses_with(source)
             traced.graph.erase_node(node)
     traced.recompile()
     return traced.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]  # torch's stub
+
+
+def _plain(norm: nn.BatchNorm2d) -> nn.BatchNorm2d:
+    """Return `norm`, or torch's own BatchNorm that does what a class derived from it does to each channel."""
+    if type(norm) is nn.BatchNorm2d:
+        return norm
+    exact, plain = copy.deepcopy(norm).double(), nn.BatchNorm2d(norm.num_features, norm.eps)
+    mean, variance = exact.running_mean, exact.running_var
+    assert mean is not None, "a BatchNorm in eval mode has its statistics"
+    assert variance is not None, "a BatchNorm in eval mode has its statistics"
+    shift, above = (
+        exact(features[None, :, None, None]).flatten() for features in (mean, mean + (variance + norm.eps).sqrt())
+    )
+    plain.load_state_dict(
+        {"running_mean": mean, "running_var": variance, "bias": shift, "weight": above - shift}, strict=False
+    )
+    return plain.to(mean.device).requires_grad_(False).eval()
 
 
 def _answers(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,13 +85,14 @@ def _answers(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def answered_by(model: nn.Module, fast: nn.Module) -> Iterator[None]:
-    """Let `fast` compute what `model` is asked; the hooks of `model` are called as ever."""
-    if fast is model:
-        yield
-        return
-    model.forward = fast.forward  # an attribute of the instance, before the method of its class
+def answered_by(model: nn.Module, forward: Callable[..., Tensor]) -> Iterator[None]:
+    """Let `forward` compute what `model` is asked; the hooks of `model` are called as ever."""
+    before = vars(model).get("forward")
+    model.forward = forward  # an attribute of the instance, before the method of its class
     try:
         yield
     finally:
-        del model.forward
+        if before is None:
+            del model.forward
+        else:
+            model.forward = before

@@ -19,7 +19,7 @@ from evaluator.attacks.budget import verify
 from evaluator.combine import AUTOATTACK_ORDER
 from evaluator.plan import FIRST_EXAMPLES
 from evaluator.protocol import AutoAttackSettings
-from evaluator.types import ThreatModel
+from evaluator.types import AutoAttackVersion, ThreatModel
 
 LOGGER = "auto-attack"
 """The name under which the package logs."""
@@ -41,6 +41,7 @@ def first_broken_by(
     """
     from pyautoattack import AutoAttack
 
+    assert settings.version is AutoAttackVersion.STANDARD, f"the package knows no AutoAttack {settings.version}"
     assert len(images) <= settings.chunk_size, f"a chunk of {len(images)} examples, {settings.chunk_size} allowed"
     with torch.no_grad():
         robust = model(images).argmax(1) == labels
@@ -54,7 +55,7 @@ def first_broken_by(
                 model,
                 norm=threat_model.norm.value,
                 eps=threat_model.epsilon,
-                version=settings.version,
+                version=settings.version.value,
                 seed=settings.seed,
                 device=images.device,
             )

@@ -9,10 +9,11 @@ import math
 from dataclasses import dataclass, fields
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx, nn
 
 from evaluator.attacks.autoattack.draws import Draws
-from evaluator.attacks.autoattack.passes import Passes
+from evaluator.attacks.autoattack.nearby import Nearby, largest_worthwhile
+from evaluator.attacks.autoattack.passes import Passes, padded
 from evaluator.attacks.autoattack.projections import TINY, column, length
 from evaluator.types import Norm, ThreatModel
 
@@ -25,20 +26,34 @@ _LOOK_AHEAD = 128
 
 
 def attack(
-    passes: Passes, images: Tensor, labels: Tensor, left: Tensor, threat_model: ThreatModel, draws: Draws
+    passes: Passes,
+    images: Tensor,
+    labels: Tensor,
+    left: Tensor,
+    threat_model: ThreatModel,
+    draws: Draws,
+    network: nn.Module,
 ) -> Tensor:
     """Return the best images found, [n, c, h, w]; `left` [n] are the examples' numbers, by which `draws` knows them.
 
-    An example leaves once its margin, the label's logit minus the largest other one, is not positive.
+    An example leaves once its margin, the label's logit minus the largest other one, is not positive. `network` is what
+    answers: of one that is a graph, only what a small square reaches is computed (L∞).
     """
-    run = _linf if threat_model.norm is Norm.LINF else _l2
-    return run(passes, images, labels, left, threat_model.epsilon, draws)
+    if threat_model.norm is Norm.LINF:
+        return _linf(passes, images, labels, left, threat_model.epsilon, draws, network)
+    return _l2(passes, images, labels, left, threat_model.epsilon, draws)
 
 
 def margins(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the label's logit minus the largest other one, [n]."""
     label = labels[:, None]
     return logits.gather(1, label).squeeze(1) - logits.scatter(1, label, -torch.inf).amax(1)
+
+
+def _confirmed(passes: Passes, margin: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+    """Return the margins [n] of images, a positive one where a loss of the label was not confirmed."""
+    lost = margin <= 0
+    return torch.where(lost & ~passes.confirmed(lost, images, labels), TINY, margin)
 
 
 def side(query: int, height: int, width: int, least: int) -> int:
@@ -79,13 +94,13 @@ class _Search:
     changed: Tensor
     """The query that gave the best image, −1 for the start."""
 
-    def keep(self, staying: Tensor) -> None:
-        index = staying.nonzero().squeeze(1)
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name)[index])
+    def of(self, rows: Tensor | slice) -> "_Search":
+        return _Search(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
-def _linf(passes: Passes, images: Tensor, labels: Tensor, left: Tensor, epsilon: float, draws: Draws) -> Tensor:
+def _linf(
+    passes: Passes, images: Tensor, labels: Tensor, left: Tensor, epsilon: float, draws: Draws, network: nn.Module
+) -> Tensor:
     n, channels, height, width = images.shape
     device = images.device
     chunks = draws.chunks(left)
@@ -95,11 +110,25 @@ def _linf(passes: Passes, images: Tensor, labels: Tensor, left: Tensor, epsilon:
     chunk_of = torch.cat([torch.full((rows.stop - rows.start,), i) for i, (_, rows) in enumerate(chunks)]).to(device)
     nowhere = torch.full_like(labels, -1)
     search = _Search(
-        torch.arange(n, device=device), chunk_of, images, labels, start, margins(passes.logits(start), labels),
+        torch.arange(n, device=device), chunk_of, images, labels, start,
+        _confirmed(passes, margins(passes.logits(start), labels), start, labels),
         nowhere + 1, nowhere,
     )  # fmt: skip
     result = start.clone()
-    ahead = torch.arange(_LOOK_AHEAD, device=device)
+    largest = largest_worthwhile(network, images, sorted(set(squares.size.tolist())))
+    graph = network if largest and isinstance(network, fx.GraphModule) else None
+    together = passes.batch_size if graph else n  # the features of so many are remembered at a time
+    for first in range(0, n, together):
+        some = search.of(slice(first, first + together))
+        asking = _Asking(passes, squares, Nearby(graph, len(some.row)) if graph else None, largest, first)
+        _improve(asking, some, result, epsilon)
+    return result
+
+
+def _improve(asking: "_Asking", search: _Search, result: Tensor, epsilon: float) -> None:
+    """Query one square after the other for each example, and write its best image into its row of `result`."""
+    squares = asking.squares
+    ahead = torch.arange(_LOOK_AHEAD, device=result.device)
     while True:
         due = squares.same_before[search.chunk[:, None], search.query[:, None] + ahead] <= search.changed[:, None]
         found, steps = due.max(1)
@@ -107,20 +136,68 @@ def _linf(passes: Passes, images: Tensor, labels: Tensor, left: Tensor, epsilon:
         staying = (search.margin > 0) & (search.query < QUERIES)
         if not staying.all():
             result[search.row] = search.best
-            search.keep(staying)
-            found = found[staying]
+            search, found = search.of(staying), found[staying]
             if len(found) == 0:
-                return result
+                return
         proposed = _with_square(search, squares, epsilon)
         asked = (found & (proposed != search.best).flatten(1).any(1)).nonzero().squeeze(1)
-        if len(asked):
-            margin = margins(passes.logits(proposed[asked]), search.label[asked])
-            better = margin < search.margin[asked]
-            accepted = asked[better]
+        for some in asking.at_once(search, asked):
+            margin = asking.margins(search, proposed, some)
+            better = margin < search.margin[some]
+            asking.remember(better)
+            accepted = some[better]
             search.best[accepted] = proposed[accepted]
             search.margin[accepted] = margin[better]
             search.changed[accepted] = search.query[accepted]
         search.query = search.query + found
+
+
+class _Asking:
+    """Asks the network about proposed images: in full, or where the square is small about what it reaches."""
+
+    def __init__(self, passes: Passes, squares: _Squares, near: Nearby | None, largest: int, first: int) -> None:
+        self.squares = squares
+        self._passes = passes
+        self._near = near
+        self._largest = largest
+        self._first = first
+        """The row that has the first place of what is remembered."""
+        self._is_known = torch.zeros(0 if near is None else near.capacity, dtype=torch.bool)
+        self._asked_near = False
+
+    def at_once(self, search: _Search, asked: Tensor) -> list[Tensor]:
+        """Return which of the examples `asked` [m] are asked about together: those with squares of one small size."""
+        if self._near is None or len(asked) == 0:
+            return [asked] if len(asked) else []
+        sizes = self.squares.size[search.query[asked]]
+        sizes = torch.where(sizes > self._largest, self._largest + 1, sizes)
+        return [asked[sizes == size] for size in sorted(set(sizes.tolist()))]
+
+    def margins(self, search: _Search, proposed: Tensor, asked: Tensor) -> Tensor:
+        """Return the margins of the proposed images of the examples `asked` [m]."""
+        labels = search.label[asked]
+        return _confirmed(self._passes, margins(self._logits(search, proposed, asked), labels), proposed[asked], labels)
+
+    def _logits(self, search: _Search, proposed: Tensor, asked: Tensor) -> Tensor:
+        query = search.query[asked]
+        size = int(self.squares.size[query[0]])
+        self._asked_near = self._near is not None and size <= self._largest
+        if self._near is None or not self._asked_near:
+            return self._passes.logits(proposed[asked])
+        places = search.row[asked] - self._first
+        new = ~self._is_known[places]
+        self._passes.tick()
+        if new.any():
+            self._passes.by(self._near.remember, search.best[asked[new]], places[new])
+            self._is_known[places[new]] = True
+        corner = (values[search.chunk[asked], query] for values in (self.squares.top, self.squares.left))
+        some = (padded(values) for values in (proposed[asked], places, *corner))
+        return self._passes.by(self._near.answer, *some, size)[: len(asked)]
+
+    def remember(self, accepted: Tensor) -> None:
+        """Take those of the images last asked about that `accepted` [m] says for the best ones."""
+        if self._near is not None and self._asked_near and accepted.any():
+            self._near.accept(accepted.nonzero().squeeze(1))
 
 
 def _squares(draws: Draws, chunks: list[int], channels: int, height: int, width: int, device: torch.device) -> _Squares:
@@ -158,7 +235,7 @@ def _with_square(search: _Search, squares: _Squares, epsilon: float) -> Tensor:
 def _l2(passes: Passes, images: Tensor, labels: Tensor, left: Tensor, epsilon: float, draws: Draws) -> Tensor:
     start = torch.cat([_tiles(images[rows], chunk, draws) for chunk, rows in draws.chunks(left)])
     best = _on_sphere(images, start, epsilon)
-    margin = margins(passes.logits(best), labels)
+    margin = _confirmed(passes, margins(passes.logits(best), labels), best, labels)
     result = best.clone()
     row = torch.arange(len(images), device=images.device)
     chunks = draws.chunks(left)
@@ -175,7 +252,7 @@ def _l2(passes: Passes, images: Tensor, labels: Tensor, left: Tensor, epsilon: f
             [_with_moved_mass(best[rows] - images[rows], query, chunk, epsilon, draws) for chunk, rows in chunks]
         )
         proposed = _on_sphere(images, moved, epsilon)
-        reached = margins(passes.logits(proposed), labels)
+        reached = _confirmed(passes, margins(passes.logits(proposed), labels), proposed, labels)
         better = reached < margin
         margin = torch.where(better, reached, margin)
         best = torch.where(column(better, best), proposed, best)

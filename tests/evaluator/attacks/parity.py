@@ -10,7 +10,9 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor, nn
 
+from evaluator.architectures import build, parse_options
 from evaluator.attacks.autoattack import Implementation, fab, first_broken_by, square
+from evaluator.dataset_facts import find_dataset_facts
 from evaluator.datasets import load_dataset
 from evaluator.observed import observed
 from evaluator.protocol import AutoAttackSettings
@@ -44,6 +46,18 @@ class Colour(nn.Module):
         return self.logits(torch.tanh(self.features(images)).flatten(1))
 
 
+def larger() -> nn.Module:
+    """Return a random residual network for colour images of 32 × 32 pixels, in which small squares change little."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        options = parse_options("digits-resnet", {"width": 4})
+        model = build("digits-resnet", options, find_dataset_facts("cifar10"))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_var.fill_(0.5)
+    return model.eval()
+
+
 @dataclass(frozen=True)
 class Case:
     """What is attacked, and how."""
@@ -64,9 +78,10 @@ class Case:
         return AutoAttackSettings(self.chunk_size, self.seed)
 
     def load(self) -> tuple[nn.Module, Tensor, Tensor]:
-        if self.name == "colour":
-            images = torch.rand(self.examples, 3, 9, 9, generator=torch.Generator().manual_seed(0))
-            model = Colour().eval().to(memory_format=torch.channels_last)  # as networks are measured
+        if self.name in ("colour", "larger"):
+            model, size = (Colour().eval(), 9) if self.name == "colour" else (larger(), 32)
+            model = model.to(memory_format=torch.channels_last)  # as networks are measured
+            images = torch.rand(self.examples, 3, size, size, generator=torch.Generator().manual_seed(0))
             return model, images, model(images).argmax(1)
         model = trained()
         return (
@@ -83,6 +98,7 @@ CASES = (
     Case("digits", 0.3, Norm.L2, examples=10, chunk_size=6, seed=3),
     Case("masked", 0.2, examples=5, chunk_size=3),
     Case("colour", 0.01, examples=6, chunk_size=6, seed=1),
+    Case("larger", 0.02, examples=7, chunk_size=4),
     Case("colour", 0.08, Norm.L2, examples=5, chunk_size=5),
 )
 

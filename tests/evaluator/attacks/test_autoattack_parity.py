@@ -6,6 +6,7 @@ from pyautoattack.fab_projections import projection_l2, projection_linf
 
 from evaluator.attacks.autoattack import Implementation, first_broken_by
 from evaluator.attacks.autoattack.draws import Draws
+from evaluator.attacks.autoattack.nearby import Nearby
 from evaluator.attacks.autoattack.passes import Passes
 from evaluator.attacks.autoattack.projections import length, to_hyperplane
 from evaluator.exceptions import InvalidRequest
@@ -129,3 +130,20 @@ def test_passes_come_in_batches_no_larger_than_asked_and_no_smaller_than_four(ba
     assert gradient.shape == images.shape
     assert len(values) == 11
     assert all(4 <= size <= max(batch_size, 4) for size in sizes)
+
+
+def test_squares_of_larger_images_are_asked_about_as_windows(monkeypatch):
+    """So that the comparison above holds of windows, too; batches of 5 are fewer than the 7 images."""
+    answered = []
+    whole = Nearby.answer
+
+    def answer(near, proposed, places, top, left, side):
+        answered.append(len(proposed))
+        return whole(near, proposed, places, top, left, side)
+
+    (case,) = (case for case in CASES if case.name == "larger")
+    monkeypatch.setattr(Nearby, "answer", answer)
+    outcomes, _, _ = attacked(case, batch_size=5)
+    assert outcomes == by_reference(case)[0]
+    assert outcomes.count("robust") > 0
+    assert sum(answered) > outcomes.count("robust") * SQUARES / 3

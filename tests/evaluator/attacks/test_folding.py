@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from evaluator.architectures.resnet18_stutz2021 import OnePlusBatchNorm2d
 from evaluator.attacks.autoattack.folding import answered_by, folded
 from evaluator.observed import observed
 from tests.evaluator.models import small_cnn
@@ -83,7 +84,7 @@ def test_hooks_see_what_the_folded_network_is_asked_and_the_network_is_its_own_a
     own, fast = model(IMAGES), folded(model, IMAGES)
 
     def fail():
-        with answered_by(model, fast):
+        with answered_by(model, fast.forward):
             assert torch.equal(model(IMAGES), fast(IMAGES))
             raise RuntimeError("on purpose")
 
@@ -92,3 +93,17 @@ def test_hooks_see_what_the_folded_network_is_asked_and_the_network_is_its_own_a
     assert counter.passes.forward == len(IMAGES)
     assert torch.equal(model(IMAGES), own)
     assert "forward" not in vars(model)
+
+
+def test_a_norm_of_a_derived_class_is_folded_as_it_computes():
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), OnePlusBatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10)).eval()
+    norm = model[1]
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        for values in (norm.weight, norm.bias, norm.running_mean):
+            values.normal_()
+        norm.running_var.uniform_(0.1, 3)
+    fast = folded(model, IMAGES)
+    assert fast is not model
+    assert norms(fast) == 0
+    assert torch.allclose(fast(IMAGES), model(IMAGES), atol=1e-5)
