@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from evaluator.metrics import StageName
 from evaluator.protocol import PROTOCOLS, EvaluationProtocol, from_json, to_json
 from leaderboard import selectors, services
 from leaderboard.board import SAID
@@ -116,13 +117,14 @@ def _write_csv(path: Path, rows: Rows) -> None:
 
 
 def _write_outcomes(folder: Path, entries: Rows) -> None:
-    """Write what happened to each example, one shard a line, as far as the run store still has it."""
+    """Write what happened to each example, one shard a line, as far as the run store still has it; no preview."""
     folder.mkdir()
+    stages = [stage for stage in StageName if stage is not StageName.PREVIEW]
     store = services.run_store()
     for entry in entries:
         lines = [
             json.dumps({"shard": asdict(shard.spec), "values": shard.values})
-            for shard in store.shard_results(UUID(entry["run_id"]))
+            for shard in store.shard_results(UUID(entry["run_id"]), *stages)
         ]
         if lines:
             (folder / f"{entry['slug']}.jsonl").write_text("\n".join([*lines, ""]), encoding="utf-8")

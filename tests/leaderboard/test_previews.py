@@ -16,7 +16,7 @@ from evaluator.preview import Preview
 from evaluator.protocol import DIGITS_DEMO, SMOKE
 from evaluator.results import evaluation_to_json
 from fixtures.make_tiny import TINY
-from leaderboard import reruns, services, tokens
+from leaderboard import dump, reruns, services, tokens
 from leaderboard.access import Scope
 from leaderboard.models import State, Submission
 from leaderboard.watching import status_of
@@ -71,7 +71,9 @@ def test_its_owner_and_staff_alone_see_it_with_its_interval_and_what_it_rests_on
     assert status_of(submission).preview is None
 
 
-def test_it_is_on_no_board_and_gives_way_to_the_standard_number(submission: Submission, client: Client) -> None:
+def test_it_is_on_no_board_and_gives_way_to_the_standard_number(
+    submission: Submission, client: Client, tmp_path: Path
+) -> None:
     previewed(submission)
     assert submission.title not in client.get("/api/v1/board?protocol=digits-demo").content.decode()
     factory.measure(submission)
@@ -86,6 +88,11 @@ def test_it_is_on_no_board_and_gives_way_to_the_standard_number(submission: Subm
     result = services.run_store().result(submission.run_id)
     assert "preview" not in evaluation_to_json(result)
     assert "preview" not in client.get(submission.get_absolute_url()).content.decode().lower()
+    (tmp_path / "data").mkdir()
+    dump.write(tmp_path / "data")
+    outcomes = (tmp_path / "data" / "outcomes" / f"{submission.slug}.jsonl").read_text()
+    assert '"autoattack"' in outcomes
+    assert "preview" not in outcomes
 
 
 def test_the_examples_of_a_preview_are_not_counted_among_those_of_the_numbers(submission: Submission) -> None:
