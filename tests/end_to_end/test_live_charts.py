@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
+from pytest_django.live_server_helper import LiveServer
 
 from leaderboard import report
 from leaderboard.analysis import STUDIES
@@ -19,6 +20,9 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="NO BROWSER: install chromium or name one in CHROMIUM"),
     pytest.mark.django_db(transaction=True),
 ]
+
+FIGURES = 6
+"""So many have numbers in the small study."""
 
 WATCH = "window.refused = []; addEventListener('securitypolicyviolation', e => refused.push(e.violatedDirective));"
 
@@ -36,8 +40,19 @@ def page(browser: Browser) -> Iterator[Page]:
     assert page.evaluate("window.refused ?? []") == []
 
 
-def ticks(page: Page) -> list[str]:
-    return page.locator(".live-chart .role-axis-label").first.locator("text").all_inner_texts()
+@pytest.fixture
+def study(tmp_path: Path, live_server: LiveServer) -> str:
+    """Publish two variants, one of them with its way, and serve them; a report of the same lies beside."""
+    for name in ("digits/at", "digits/awp"):
+        factory.trained(tmp_path, name, quality=0.4)
+    for epoch, quality in ((60, 0.9), (120, 0.1)):
+        factory.trained(tmp_path, "digits/at", epoch=epoch, quality=quality, protocol=CURVE)
+    report.write(STUDIES["digits"], tmp_path / "report")
+    return live_server.url
+
+
+def ticks(page: Page) -> Locator:
+    return page.locator(".live-chart .role-axis-label").first.locator("text")
 
 
 def test_a_reader_reads_zooms_and_follows_the_points_of_a_live_chart(address: str, page: Page) -> None:
@@ -52,17 +67,17 @@ def test_a_reader_reads_zooms_and_follows_the_points_of_a_live_chart(address: st
         assert re.fullmatch(r"\d\.\d+ \[\d\.\d+, \d\.\d+\]", cell)
         expect(tip).to_contain_text(f"{name}: {cell}")
 
-    at_first = ticks(page)
+    at_first = ticks(page).all_text_contents()
     page.get_by_role("button", name="Zoom in").click()
-    expect(page.locator(".live-chart .role-axis-label").first.locator("text").first).not_to_have_text(at_first[0])
+    expect(ticks(page).first).not_to_have_text(at_first[0])
     page.get_by_role("button", name="Reset the view").click()
-    expect(page.locator(".live-chart .role-axis-label").first.locator("text")).to_have_text(at_first)
+    expect(ticks(page)).to_have_text(at_first)
 
     page.locator(".chart .scrolling").first.focus()
     page.keyboard.press("Shift+ArrowRight")
-    expect(page.locator(".live-chart .role-axis-label").first.locator("text").first).not_to_have_text(at_first[0])
+    expect(ticks(page).first).not_to_have_text(at_first[0])
     page.locator(".live-chart .background").first.dblclick(position={"x": 30, "y": 300})
-    expect(page.locator(".live-chart .role-axis-label").first.locator("text")).to_have_text(at_first)
+    expect(ticks(page)).to_have_text(at_first)
 
     point.focus()
     expect(tip).to_contain_text("entry 1")
@@ -104,12 +119,8 @@ def test_a_live_chart_takes_the_colours_of_the_page_also_when_they_change(addres
     assert point.evaluate(colour) == "rgb(110, 168, 254)"
 
 
-def test_a_series_goes_and_comes_back_at_a_button(tmp_path: Path, live_server, page: Page) -> None:
-    for name in ("digits/at", "digits/awp"):
-        factory.trained(tmp_path, name, quality=0.4)
-    for epoch, quality in ((60, 0.9), (120, 0.1)):
-        factory.trained(tmp_path, "digits/at", epoch=epoch, quality=quality, protocol=CURVE)
-    page.goto(f"{live_server.url}/analysis/")
+def test_a_series_goes_and_comes_back_at_a_button(study: str, page: Page) -> None:
+    page.goto(f"{study}/analysis/")
     section = page.locator("section", has=page.locator("#robust-overfitting"))
     section.scroll_into_view_if_needed()
     points = section.locator(".live-chart .mark-symbol path")
@@ -146,25 +157,20 @@ def test_without_scripts_the_drawings_stand_and_lead_to_entries(address: str, br
     assert page.get_by_role("heading", level=1).inner_text() == "entry 1"
 
 
-def test_the_first_reader_of_a_study_sees_images_and_the_next_its_drawings(
-    tmp_path: Path, live_server, browser: Browser
-) -> None:
-    factory.trained(tmp_path, "digits/at")
+def test_the_first_reader_of_a_study_sees_images_and_the_next_its_drawings(study: str, browser: Browser) -> None:
     page = browser.new_context(java_script_enabled=False, color_scheme="dark").new_page()
-    page.goto(f"{live_server.url}/analysis/")
+    page.goto(f"{study}/analysis/")
     images = page.locator("figure img")
-    assert images.count() == 4
+    assert images.count() == FIGURES
     for image in images.all():
         image.scroll_into_view_if_needed()
         image.evaluate("image => image.decode()")
     page.reload()
-    assert page.locator("figure svg").count() == 4
+    assert page.locator("figure svg").count() == FIGURES
     assert images.count() == 0
 
 
-def test_a_report_opened_from_disk_shows_its_charts(tmp_path: Path, live_server, page: Page) -> None:
-    factory.trained(tmp_path, "digits/at")
-    report.write(STUDIES["digits"], tmp_path / "report")
+def test_a_report_opened_from_disk_shows_its_charts(study: str, page: Page, tmp_path: Path) -> None:
     page.goto((tmp_path / "report" / "index.html").as_uri())
-    assert page.locator("figure svg").count() == 4
+    assert page.locator("figure svg").count() == FIGURES
     assert all(svg.is_visible() for svg in page.locator("figure svg").all())
