@@ -139,7 +139,7 @@ def _curve_table(curve: CurveDefinition, result: EvaluationResult) -> Table:
     splits = [split for split in Split if split in found]
     examples = ", ".join(f"{found[split].n} {split}" for split in splits)
     table = Table(title=curve.label, caption=f"value [95 % interval], {examples} examples", title_justify="left",
-                  box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0))  # fmt: skip
+                  box=SIMPLE, pad_edge=False, padding=(0, 1, 0, 0), min_width=56)  # fmt: skip  # titles on one line
     for header in ("ξ", *splits):
         table.add_column(header, justify="right", no_wrap=True)
     for points in zip(*(found[split].points for split in splits), strict=True):

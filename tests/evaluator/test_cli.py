@@ -87,7 +87,7 @@ def test_curves_are_printed_as_tables_after_the_numbers(capsys, monkeypatch, tmp
     shape = replace(SMOKE, name="shape", **part, landscape=LandscapeSettings((-0.5, 0.5), few))
     monkeypatch.setitem(PROTOCOLS, "shape", (shape,))
     assert cli.main([str(TINY), "--protocol", "shape", "--out", str(tmp_path / "result.json")]) == 0
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     result = evaluation_from_json((tmp_path / "result.json").read_text())
     assert [(one.key, len(one.points)) for one in result.curves] == [("flatness_by_radius", 1), ("landscape", 2)]
     for one in result.curves:
