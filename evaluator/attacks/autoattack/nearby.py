@@ -21,6 +21,8 @@ _TRIED = 2
 """How many images are asked about as a trial, of which little is seen in the time of thousands of queries."""
 _LEAST_EXTENT = 16
 """Below it an image is so small that looking after windows costs more than they save."""
+LEAST_MULTIPLICATIONS = 20_000_000
+"""Below it, of one image, a network answers in full before its windows are cut out."""
 _CLOSE = 1e-4
 """How far logits may differ from those in full, as a share of their length."""
 _POINTWISE = (
@@ -81,14 +83,14 @@ class Nearby:
                 self._store(node, found[index], places)
 
     def share(self, images: Tensor, side: int) -> float:
-        """Return what share of the multiplications is left with squares of `side` pixels, 1 where there are none."""
+        """Return what share of the multiplications is left with squares of `side` pixels, 1 of a small network."""
         places = torch.arange(len(images))
         corner = torch.full_like(places, (images.shape[2] - side) // 2)
         self._multiplications = 0
         self.remember(images, places)
         in_full, self._multiplications = self._multiplications, 0
         self.answer(images, places, corner, corner, side)
-        return self._multiplications / in_full if in_full else 1.0
+        return self._multiplications / in_full if in_full > LEAST_MULTIPLICATIONS * len(images) else 1.0
 
     def _run(self, images: Tensor | Window, places: Tensor, tell: Callable[[fx.Node, Any, Tensor], None]) -> Tensor:
         values: dict[fx.Node, Any] = {}

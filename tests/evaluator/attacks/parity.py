@@ -98,9 +98,12 @@ CASES = (
     Case("digits", 0.3, Norm.L2, examples=10, chunk_size=6, seed=3),
     Case("masked", 0.2, examples=5, chunk_size=3),
     Case("colour", 0.01, examples=6, chunk_size=6, seed=1),
-    Case("larger", 0.02, examples=7, chunk_size=4),
     Case("colour", 0.08, Norm.L2, examples=5, chunk_size=5),
 )
+
+
+LARGER = Case("larger", 0.02, examples=5, chunk_size=3)
+"""Its squares are asked about as windows, which takes long with so small a network: not among the others."""
 
 
 @contextmanager

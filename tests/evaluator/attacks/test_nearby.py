@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from evaluator.attacks.autoattack import nearby
 from evaluator.attacks.autoattack.folding import folded
 from evaluator.attacks.autoattack.nearby import Nearby, largest_worthwhile
 from tests.evaluator.attacks.parity import larger
@@ -72,7 +73,8 @@ def test_an_answer_does_not_depend_on_who_else_is_asked_about():
 
 
 @torch.no_grad()
-def test_the_smaller_the_square_the_fewer_multiplications():
+def test_the_smaller_the_square_the_fewer_multiplications(monkeypatch):
+    monkeypatch.setattr(nearby, "LEAST_MULTIPLICATIONS", 0)
     near = Nearby(network("residual"), capacity=8)
     shares = [near.share(IMAGES, side) for side in SIDES]
     assert shares == sorted(shares, reverse=True)
@@ -80,8 +82,10 @@ def test_the_smaller_the_square_the_fewer_multiplications():
     assert shares[0] == 1
 
 
-def test_squares_are_asked_about_as_windows_only_where_this_saves_work_and_is_right():
+def test_squares_are_asked_about_as_windows_only_where_this_saves_work_and_is_right(monkeypatch):
     graph = network("residual")
+    assert largest_worthwhile(graph, IMAGES, SIDES) == 0, "a small network"
+    monkeypatch.setattr(nearby, "LEAST_MULTIPLICATIONS", 0)
     assert 4 <= largest_worthwhile(graph, IMAGES, SIDES) < 29
     assert largest_worthwhile(graph, IMAGES[:, :, :8, :8], SIDES) == 0
     assert largest_worthwhile(larger(), IMAGES, SIDES) == 0, "no graph"
