@@ -88,8 +88,9 @@
       const [low, high] = ends(name), middle = (low + high) / 2, half = (high - low) / 2 * factor;
       view.signal(name, [middle - half, middle + half]);
     });
-    const moved = (field, share) => Object.keys(zoom).filter(name => name.endsWith(`_${field}`)).forEach(name => {
-      const [low, high] = ends(name), step = (high - low) * share;
+    // Vega-Lite heeds a zoom whose ends are all known, so those that stay are set as well.
+    const moved = (field, share) => Object.keys(zoom).forEach(name => {
+      const [low, high] = ends(name), step = name.endsWith(`_${field}`) ? (high - low) * share : 0;
       view.signal(name, [low + step, high + step]);
     });
     const keys = {
