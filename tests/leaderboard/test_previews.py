@@ -88,7 +88,6 @@ def test_it_is_on_no_board_and_gives_way_to_the_standard_number(
     result = services.run_store().result(submission.run_id)
     assert "preview" not in evaluation_to_json(result)
     assert "preview" not in client.get(submission.get_absolute_url()).content.decode().lower()
-    (tmp_path / "data").mkdir()
     dump.write(tmp_path / "data")
     outcomes = (tmp_path / "data" / "outcomes" / f"{submission.slug}.jsonl").read_text()
     assert '"autoattack"' in outcomes
