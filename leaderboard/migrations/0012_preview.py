@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('leaderboard', '0010_reported_boards'),
+        ('leaderboard', '0011_curves'),
     ]
 
     operations = [
