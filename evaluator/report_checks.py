@@ -66,8 +66,8 @@ def least_passes(protocol: EvaluationProtocol, result: ShardResult) -> PassCount
         case StageName.ROBUST_LOSS | StageName.FLATNESS:
             flatness = spec.stage is StageName.FLATNESS
             attack = protocol.flatness.attack if flatness else protocol.robust_loss
-            # steps + 1 iterates, and the best of them once more for its confidence
-            return PassCounts(n * attack.restarts * (attack.steps + 2), n * attack.restarts * attack.steps)
+            # of steps + 1 iterates the last one needs no gradient
+            return PassCounts(n * attack.restarts * (attack.steps + 1), n * attack.restarts * attack.steps)
         case StageName.AUTOATTACK:
             robust = result.values["broken_by"].count("robust")
             # of APGD's steps + 1 iterates the last one needs no gradient; FAB and Square take more

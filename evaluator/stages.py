@@ -28,7 +28,6 @@ from evaluator.trust.probes import probe
 DEFAULT_BATCH_SIZE = 128
 
 Values = dict[str, list[object]]
-_Batch = tuple[range, Tensor, Tensor]
 
 
 def measure(
@@ -53,14 +52,29 @@ def measure(
     size = batch_size or DEFAULT_BATCH_SIZE
     warnings: tuple[str, ...] = ()
 
-    def batches() -> Iterator[_Batch]:
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
         stop = 0
         while stop < len(images):
             tick()
             start, stop = stop, stop + size
             if len(images) - stop < min(size, FIRST_EXAMPLES):  # too few for a batch whose bits are any other's
                 stop = len(images)
-            yield range(spec.start + start, spec.start + stop), images[start:stop], labels[start:stop]
+            yield images[start:stop], labels[start:stop]
+
+    def attacked(settings: PgdSettings, purpose: Purpose, first_repetition: int) -> Values:
+        noise = [
+            ExampleNoise(protocol.seed, purpose, spec.split, range(spec.start, spec.stop), first_repetition + restart)
+            for restart in range(settings.restarts)
+        ]
+        found = pgd.attack(
+            model, images, labels, threat_model=protocol.threat_model, settings=settings, noise=noise, batch_size=size,
+            tick=tick,
+        )  # fmt: skip
+        return {
+            "loss": found.loss.tolist(),
+            "wrong_class_confidence": found.wrong_class_confidence.tolist(),
+            "correct": found.correct.tolist(),
+        }
 
     started = time.perf_counter()
     with full_float32(), observed(model) as counter:
@@ -71,17 +85,14 @@ def measure(
                 probes = probe(model, images, labels, protocol=protocol, batch_size=size, tick=tick)
                 values = {name: [probes[name]] if name in probes else [] for name in PROBES}
             case StageName.ROBUST_LOSS:
-                values = _attacked(model, batches(), protocol, protocol.robust_loss, spec, Purpose.ROBUST_LOSS_START, 0)
+                values = attacked(protocol.robust_loss, Purpose.ROBUST_LOSS_START, 0)
             case StageName.FLATNESS:
                 assert spec.weight_sample is not None, f"{spec} names no weight sample"
                 neighborhood = protocol.flatness.neighborhood
                 offsets = sphere_sample(model, neighborhood, seed=protocol.seed, sample=spec.weight_sample)
                 attack = protocol.flatness.attack
                 with perturbed(model, offsets):
-                    values = _attacked(
-                        model, batches(), protocol, attack, spec, Purpose.FLATNESS_START,
-                        spec.weight_sample * attack.restarts,
-                    )  # fmt: skip
+                    values = attacked(attack, Purpose.FLATNESS_START, spec.weight_sample * attack.restarts)
             case StageName.AUTOATTACK:
                 outcomes, warnings = first_broken_by(
                     model, images, labels, threat_model=protocol.threat_model, settings=protocol.autoattack,
@@ -114,42 +125,14 @@ def library_versions() -> dict[str, str]:
     }
 
 
-def _clean(model: nn.Module, batches: Iterator[_Batch]) -> Values:
+def _clean(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> Values:
     values: Values = {"loss": [], "prediction": [], "label": []}
     with torch.no_grad():
-        for _, images, labels in batches:
+        for images, labels in batches:
             logits = model(images)
             values["loss"] += F.cross_entropy(logits, labels, reduction="none").tolist()
             values["prediction"] += logits.argmax(1).tolist()
             values["label"] += labels.tolist()
-    return values
-
-
-def _attacked(
-    model: nn.Module,
-    batches: Iterator[_Batch],
-    protocol: EvaluationProtocol,
-    settings: PgdSettings,
-    spec: ShardSpec,
-    purpose: Purpose,
-    first_repetition: int,
-) -> Values:
-    values: Values = {"loss": [], "wrong_class_confidence": [], "correct": []}
-    for indices, images, labels in batches:
-        noise = [
-            ExampleNoise(protocol.seed, purpose, spec.split, indices, first_repetition + restart)
-            for restart in range(settings.restarts)
-        ]
-        found = pgd.attack(model, images, labels, threat_model=protocol.threat_model, settings=settings, noise=noise)
-        finite = found.loss.isfinite().all(1)
-        if not finite.all():
-            raise InvalidCheckpoint(
-                f"the loss of {spec.split} example {indices[int(finite.int().argmin())]} under attack is not finite: "
-                "the model's logits overflow or are NaN inside the budget"
-            )
-        values["loss"] += found.loss.tolist()
-        values["wrong_class_confidence"] += found.wrong_class_confidence.tolist()
-        values["correct"] += found.correct.tolist()
     return values
 
 
