@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from evaluator.attacks import pgd
 from evaluator.attacks.autoattack import first_broken_by
 from evaluator.datasets import Dataset
+from evaluator.devices import sent
 from evaluator.exceptions import InvalidCheckpoint
 from evaluator.flatness.neighborhood import sphere_sample
 from evaluator.flatness.perturbation import perturbed
@@ -47,7 +48,8 @@ def measure(
     Raises:
         InvalidCheckpoint: the model gives a logit that is not finite, or the wrong number of logits.
     """
-    images, labels = (tensor.to(device) for tensor in dataset.examples(spec.split, spec.start, spec.stop))
+    device = torch.device(device)
+    images, labels = (sent(tensor, device) for tensor in dataset.examples(spec.split, spec.start, spec.stop))
     _check_logits(model, images, dataset)
     size = batch_size or DEFAULT_BATCH_SIZE
     warnings: tuple[str, ...] = ()
@@ -88,11 +90,11 @@ def measure(
                 values = attacked(protocol.robust_loss, Purpose.ROBUST_LOSS_START, 0)
             case StageName.FLATNESS:
                 assert spec.weight_sample is not None, f"{spec} names no weight sample"
-                neighborhood = protocol.flatness.neighborhood
-                offsets = sphere_sample(model, neighborhood, seed=protocol.seed, sample=spec.weight_sample)
-                attack = protocol.flatness.attack
-                with perturbed(model, offsets):
-                    values = attacked(attack, Purpose.FLATNESS_START, spec.weight_sample * attack.restarts)
+                sample, attack = spec.weight_sample, protocol.flatness.attack
+                with perturbed(
+                    model, sphere_sample(model, protocol.flatness.neighborhood, seed=protocol.seed, sample=sample)
+                ):
+                    values = attacked(attack, Purpose.FLATNESS_START, sample * attack.restarts)
             case StageName.AUTOATTACK:
                 outcomes, warnings = first_broken_by(
                     model, images, labels, threat_model=protocol.threat_model, settings=protocol.autoattack,

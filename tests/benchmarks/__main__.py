@@ -20,7 +20,7 @@ from pyautoattack import AutoAttack
 from torch import nn
 
 from evaluator.attacks.autoattack import first_broken_by
-from evaluator.checkpoints import load_model, open_checkpoint
+from evaluator.checkpoints import load_for_measuring, load_model, open_checkpoint
 from evaluator.combine import robust_losses
 from evaluator.datasets import Dataset, load_dataset
 from evaluator.flatness.neighborhood import sphere_sample
@@ -32,7 +32,7 @@ from evaluator.results import ShardSpec
 from evaluator.seeding import ExampleNoise, Purpose
 from evaluator.stages import device_name, library_versions, measure
 from evaluator.types import Norm, Split, ThreatModel
-from tests.benchmarks import scaling, site, training
+from tests.benchmarks import engines, memory, scaling, site, training
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL_BUDGET = ThreatModel(Norm.LINF, 0.02)
@@ -54,14 +54,16 @@ class Bar:
 
 def bars(points: int) -> list[Bar]:
     """Return the comparisons on `points` digits and the committed robust network."""
-    model = load_model(open_checkpoint(ROOT / "fixtures" / "digits-at.safetensors"))
+    checkpoint = open_checkpoint(ROOT / "fixtures" / "digits-at.safetensors")
+    model, measured = load_model(checkpoint), load_for_measuring(checkpoint)
     digits = load_dataset("digits")
     close = lambda a, b: bool(torch.allclose(torch.tensor(a), torch.tensor(b), atol=1e-3))  # noqa: E731
     return [
-        Bar("flatness_vs_plain_loop", 1.5, lambda: _flatness(model, digits, points),
+        *engines.bars(model, measured, points, Bar),
+        Bar("flatness_vs_plain_loop", 1.5, lambda: _flatness(measured, digits, points),
             lambda: _plain_flatness(model, digits, points), close),
-        Bar("flatness_vs_floor", 0.85, lambda: _flatness(model, digits, points),
-            lambda: _bare_passes(model, digits, points), lambda a, b: True),
+        Bar("flatness_vs_floor", 0.85, lambda: _flatness(measured, digits, points),
+            lambda: _bare_passes(measured, digits, points), lambda a, b: True),
         *(
             Bar(name, bar, functools.partial(_autoattack, model, digits, points, *how),
                 functools.partial(_reference, model, digits, points, *how), lambda a, b: a == b)
@@ -180,6 +182,11 @@ def main() -> int:
     for name, times in pages.items():
         spread = f"[{times['lower_ms']:.1f}, {times['upper_ms']:.1f}], processor {times['cpu_ms']:.1f}"
         print(f"{f'board of {site.ENTRIES}: {name}':<46} {times['median_ms']:7.1f} ms {spread}", flush=True)
+    peaks = {}
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        if arguments.only in "memory":
+            peaks[device] = round(memory.ratio(32, device), 3)
+            print(f"{'memory of one pass: ' + device:<46} {peaks[device]:7.2f}  bar at most {memory.BAR}", flush=True)
     document = {
         "device": device_name("cpu"),
         "threads": 1,
@@ -187,6 +194,7 @@ def main() -> int:
         "ratios": ratios,
         "shards_a_second": rates,
         "board": pages,
+        "memory": peaks,
     }
     target = ROOT / "var" / "bench.json"
     target.parent.mkdir(exist_ok=True)
