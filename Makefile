@@ -39,6 +39,8 @@ format: $(STAMP)  ## format the code
 	@$(BIN)/ruff format .
 
 bench: $(STAMP)  ## measure speed ratios in one interleaved run (var/bench.json)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps torchattacks==3.5.1 \
+		|| echo "torchattacks cannot be had here: its bar is left out"
 	@$(BIN)/python -m tests.benchmarks
 
 screenshots: $(STAMP)  ## take the pictures of docs/gallery.md anew, of what the demo made

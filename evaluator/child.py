@@ -39,7 +39,8 @@ _KEEP = str(1 << 30)
 _ALLOCATION = {"MALLOC_MMAP_THRESHOLD_": _KEEP, "MALLOC_TRIM_THRESHOLD_": _KEEP}
 """glibc would otherwise give large blocks back to the system at every step of an attack and ask for them again."""
 
-BATCH_SIZE = 128
+_TRIED = 32
+"""The batch that follows where memory did not suffice for what the process chose by itself."""
 
 _LONGEST_READY = 1 << 16
 
@@ -121,10 +122,10 @@ class MeasuringChild:
     ) -> ShardResult:
         """Return what the process measures, and call `tick` several times a second until then.
 
-        Where memory does not suffice, another process tries again with half the batch, and so on: no number depends
-        on the batch size (see `smaller`). What `tick` raises ends the process and goes through. The process lives on
-        only where it answered in order, with a result or an error. Each error holds in `log` what the process last
-        wrote to its standard error.
+        The process chooses its batches unless `batch_size` bounds them. Where memory does not suffice, another process
+        tries again with a smaller batch, and so on: no number depends on it (see `smaller`). What `tick` raises ends
+        the process and goes through. The process lives on only where it answered in order, with a result or an error.
+        Each error holds in `log` what the process last wrote to its standard error.
 
         Raises:
             InvalidCheckpoint, InvalidRequest, InvalidSetting, DatasetMissing: as measured in this process.
@@ -144,8 +145,7 @@ class MeasuringChild:
                 )
             tick()
 
-        size = min(batch_size or BATCH_SIZE, len(spec))
-        size = min(size, self._fitting.get(spec.stage, size))
+        size = min((known for known in (batch_size, self._fitting.get(spec.stage)) if known), default=None)
         while True:
             answer = self._ask(protocol, Request(to_json(protocol), spec, size), wait)
             if isinstance(answer, Measured):
@@ -157,7 +157,7 @@ class MeasuringChild:
             self.close()  # memory that an attempt has left in pieces may be too little for any batch
             if size == 1:
                 raise error
-            size = self._fitting[spec.stage] = smaller(size)
+            size = self._fitting[spec.stage] = min(_TRIED, len(spec)) if size is None else smaller(size)
 
     def close(self) -> None:
         """End the process, if there is one."""

@@ -1,6 +1,7 @@
-"""From a device's name to a device that is there."""
+"""From a device's name to a device that is there, and the way of random draws to it."""
 
 import torch
+from torch import Tensor
 
 from evaluator.environment import DEVICE_NAME
 from evaluator.exceptions import InvalidSetting
@@ -20,3 +21,10 @@ def find_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InvalidSetting(f"{name} was asked for, but torch sees {torch.cuda.device_count()} GPUs here; use auto")
     return device
+
+
+def sent(draw: Tensor, device: torch.device) -> Tensor:
+    """Return `draw` on `device`. A GPU does not wait for it: the copy queues behind what was launched before."""
+    if device.type == "cuda":
+        return draw.pin_memory().to(device, non_blocking=True)
+    return draw.to(device)

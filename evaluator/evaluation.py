@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from evaluator.batching import fastest_batch_size
 from evaluator.combine import combine
 from evaluator.datasets import Dataset, load_dataset
 from evaluator.metrics import StageName
@@ -37,9 +38,10 @@ def evaluate(
 
     The model takes float32 images [n, c, h, w] in [0, 1], normalises inside and returns logits [n, classes]. It is
     measured where its parameters lie unless `device` moves it, and is otherwise left as it was: weights, modes,
-    gradients and every global generator. `limit` bounds the examples a split, and `low_precision` lets AutoAttack
-    search in bfloat16, where float32 confirms what it finds; such results are never rankable. `on_preview` is given a
-    quick estimate of the robust error, made right after the clean error.
+    gradients and every global generator. Its batches are as large as is fastest, or `batch_size`. `limit` bounds the
+    examples a split, and `low_precision` lets AutoAttack search in bfloat16, where float32 confirms what it finds; such
+    results are never rankable. `on_preview` is given a quick estimate of the robust error, made right after the clean
+    error.
 
     Raises:
         InvalidRequest: unknown protocol, or a limit below 1.
@@ -60,6 +62,9 @@ def evaluate(
         device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
     model.to(device)
     specs = plan(protocol, preview=on_preview is not None)
+    if batch_size is None:
+        rows = max(map(len, specs)) * protocol.robust_loss.restarts
+        batch_size = fastest_batch_size(model, dataset.facts.image_shape, torch.device(device), most=rows)
     total, done = sum(map(len, specs)), 0
     results: list[ShardResult] = []
     costs: dict[StageName, Cost] = {}

@@ -56,12 +56,13 @@ def main() -> int:
         try:
             model, device = _open(chosen.checkpoint, chosen.device)
             say(_ready(device))
+            sizes: dict[str, int] = {}
         except Exception as error:
             say(_failed(error))
             return 1
         for line in sys.stdin.buffer:
             try:
-                say(Measured(_measure(model, device, chosen.data_dir, request_from_line(line))))
+                say(Measured(_measure(model, device, chosen.data_dir, request_from_line(line), sizes)))
             except Exception as error:
                 say(_failed(error))
     return 0
@@ -89,13 +90,23 @@ def _ready(device: "torch.device") -> Ready:
     return Ready(device_name(device), library_versions())
 
 
-def _measure(model: "nn.Module", device: "torch.device", data_dir: Path, request: Request) -> ShardResult:
+def _measure(
+    model: "nn.Module", device: "torch.device", data_dir: Path, request: Request, sizes: dict[str, int]
+) -> ShardResult:
+    """Measure what is asked for; `sizes` remembers by data set which batches are fastest."""
+    from evaluator.batching import LARGEST, fastest_batch_size
     from evaluator.datasets import load_dataset
     from evaluator.stages import measure
 
     protocol, spec, batch_size = from_json(request.protocol), request.spec, request.batch_size
     dataset = load_dataset(protocol.dataset, data_dir=data_dir)
     try:
+        if batch_size is None:
+            if protocol.dataset not in sizes:
+                sizes[protocol.dataset] = fastest_batch_size(
+                    model, dataset.facts.image_shape, device, most=LARGEST[device.type]
+                )
+            batch_size = sizes[protocol.dataset]
         return measure(model, dataset, protocol, spec, device=device, batch_size=batch_size)
     except Exception as error:
         if memory_ran_out(error):

@@ -46,11 +46,11 @@ _strict = with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
 @_strict
 @dataclass(frozen=True)
 class Request:
-    """Measure `spec` under `protocol`, which is its canonical JSON, in batches of at most `batch_size`."""
+    """Measure `spec` under `protocol`, which is its canonical JSON, in batches of `batch_size` or the fastest."""
 
     protocol: str
     spec: ShardSpec
-    batch_size: int
+    batch_size: int | None
 
 
 @_strict

@@ -66,8 +66,8 @@ def least_passes(protocol: EvaluationProtocol, result: ShardResult) -> PassCount
     spec = result.spec
     n = len(spec)
     if attack := protocol.attack(spec.stage):
-        # steps + 1 iterates, and the best of them once more for its confidence
-        return PassCounts(n * attack.restarts * (attack.steps + 2), n * attack.restarts * attack.steps)
+        # of steps + 1 iterates the last one needs no gradient
+        return PassCounts(n * attack.restarts * (attack.steps + 1), n * attack.restarts * attack.steps)
     if spec.stage is StageName.AUTOATTACK:
         robust = result.values["broken_by"].count("robust")
         # of APGD's steps + 1 iterates the last one needs no gradient; FAB and Square take more
@@ -76,7 +76,7 @@ def least_passes(protocol: EvaluationProtocol, result: ShardResult) -> PassCount
         quick = pgd_settings(protocol)
         withstood, robust = (result.values[name].count("robust") for name in ("broken_by", "autoattack"))
         ascents = withstood * TARGETS + robust * _APGD_RUNS
-        return PassCounts(n * (quick.steps + 2) + ascents * (_APGD_STEPS + 1), n * quick.steps + ascents * _APGD_STEPS)
+        return PassCounts(n * (quick.steps + 1) + ascents * (_APGD_STEPS + 1), n * quick.steps + ascents * _APGD_STEPS)
     return PassCounts(n, 0)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from evaluator.attacks import pgd
 from evaluator.attacks.autoattack import first_broken_by
 from evaluator.datasets import Dataset
+from evaluator.devices import sent
 from evaluator.exceptions import InvalidCheckpoint
 from evaluator.flatness.neighborhood import displacement
 from evaluator.flatness.perturbation import perturbed
@@ -31,7 +32,6 @@ from evaluator.trust.probes import probe
 DEFAULT_BATCH_SIZE = 128
 
 Values = dict[str, list[object]]
-_Batch = tuple[range, Tensor, Tensor]
 
 
 def measure(
@@ -51,19 +51,42 @@ def measure(
     Raises:
         InvalidCheckpoint: the model gives a logit that is not finite, or the wrong number of logits.
     """
-    images, labels = (tensor.to(device) for tensor in dataset.examples(spec.split, spec.start, spec.stop))
+    device = torch.device(device)
+    images, labels = (sent(tensor, device) for tensor in dataset.examples(spec.split, spec.start, spec.stop))
     _check_logits(model, images, dataset)
     size = batch_size or DEFAULT_BATCH_SIZE
     warnings: tuple[str, ...] = ()
 
-    def batches() -> Iterator[_Batch]:
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
         stop = 0
         while stop < len(images):
             tick()
             start, stop = stop, stop + size
             if len(images) - stop < min(size, FIRST_EXAMPLES):  # too few for a batch whose bits are any other's
                 stop = len(images)
-            yield range(spec.start + start, spec.start + stop), images[start:stop], labels[start:stop]
+            yield images[start:stop], labels[start:stop]
+
+    def attacked(settings: PgdSettings, purpose: Purpose, first_repetition: int) -> Values:
+        noise = [
+            ExampleNoise(protocol.seed, purpose, spec.split, range(spec.start, spec.stop), first_repetition + restart)
+            for restart in range(settings.restarts)
+        ]
+        found = pgd.attack(
+            model, images, labels, threat_model=protocol.threat_model, settings=settings, noise=noise, batch_size=size,
+            tick=tick,
+        )  # fmt: skip
+        finite = found.loss.isfinite().all(1)
+        if not finite.all():
+            example = spec.start + int(finite.int().argmin())
+            raise InvalidCheckpoint(
+                f"the loss of {spec.split} example {example} under attack is not finite: the model's logits overflow or "
+                "are NaN inside the budget"
+            )
+        return {
+            "loss": found.loss.tolist(),
+            "wrong_class_confidence": found.wrong_class_confidence.tolist(),
+            "correct": found.correct.tolist(),
+        }
 
     started = time.perf_counter()
     with full_float32(), observed(model) as counter:
@@ -74,17 +97,14 @@ def measure(
                 probes = probe(model, images, labels, protocol=protocol, batch_size=size, tick=tick)
                 values = {name: [probes[name]] if name in probes else [] for name in PROBES}
             case StageName.ROBUST_LOSS:
-                values = _attacked(model, batches(), protocol, protocol.robust_loss, spec, Purpose.ROBUST_LOSS_START, 0)
+                values = attacked(protocol.robust_loss, Purpose.ROBUST_LOSS_START, 0)
             case StageName.FLATNESS | StageName.LANDSCAPE:
                 assert spec.weight_sample is not None, f"{spec} names no weight sample"
-                place = protocol.places(spec.stage)[spec.weight_sample]
-                offsets = displacement(model, place.position, seed=protocol.seed, direction=place.direction)
-                attack = protocol.flatness.attack
-                with perturbed(model, offsets):
-                    values = _attacked(
-                        model, batches(), protocol, attack, spec, Purpose.FLATNESS_START,
-                        place.direction * attack.restarts,
-                    )  # fmt: skip
+                place, attack = protocol.places(spec.stage)[spec.weight_sample], protocol.flatness.attack
+                with perturbed(
+                    model, displacement(model, place.position, seed=protocol.seed, direction=place.direction)
+                ):
+                    values = attacked(attack, Purpose.FLATNESS_START, place.direction * attack.restarts)
             case StageName.WORST_CASE:
                 settings, restart, attack = protocol.worst_case, spec.weight_sample, protocol.flatness.attack
                 assert settings is not None, f"{protocol.label} has no settings of {spec}"
@@ -94,14 +114,12 @@ def measure(
                 )
                 start = pgd.initial_perturbation(images.shape, attack.initialization, protocol.threat_model, noise)
                 offsets = worst_offsets(
-                    model, images, labels, images + start.to(device), threat_model=protocol.threat_model,
+                    model, images, labels, images + sent(start, device), threat_model=protocol.threat_model,
                     input_step=attack.step_size, settings=settings, seed=protocol.seed, restart=restart,
                     batch_size=size, tick=tick,
                 )  # fmt: skip
                 with perturbed(model, offsets):
-                    values = _attacked(
-                        model, batches(), protocol, attack, spec, Purpose.FLATNESS_START, restart * attack.restarts
-                    )
+                    values = attacked(attack, Purpose.FLATNESS_START, restart * attack.restarts)
             case StageName.AUTOATTACK:
                 outcomes, warnings = first_broken_by(
                     model, images, labels, threat_model=protocol.threat_model, settings=protocol.autoattack,
@@ -109,9 +127,7 @@ def measure(
                 )  # fmt: skip
                 values = {"broken_by": list(outcomes)}
             case StageName.PREVIEW:
-                by_pgd = _attacked(
-                    model, batches(), protocol, pgd_settings(protocol), spec, Purpose.ROBUST_LOSS_START, 0
-                )  # fmt: skip
+                by_pgd = attacked(pgd_settings(protocol), Purpose.ROBUST_LOSS_START, 0)
                 values = _previewed(model, images, labels, protocol, by_pgd["correct"], size, tick)
     return ShardResult(
         spec=spec,
@@ -139,42 +155,14 @@ def library_versions() -> dict[str, str]:
     }
 
 
-def _clean(model: nn.Module, batches: Iterator[_Batch]) -> Values:
+def _clean(model: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> Values:
     values: Values = {"loss": [], "prediction": [], "label": []}
     with torch.no_grad():
-        for _, images, labels in batches:
+        for images, labels in batches:
             logits = model(images)
             values["loss"] += F.cross_entropy(logits, labels, reduction="none").tolist()
             values["prediction"] += logits.argmax(1).tolist()
             values["label"] += labels.tolist()
-    return values
-
-
-def _attacked(
-    model: nn.Module,
-    batches: Iterator[_Batch],
-    protocol: EvaluationProtocol,
-    settings: PgdSettings,
-    spec: ShardSpec,
-    purpose: Purpose,
-    first_repetition: int,
-) -> Values:
-    values: Values = {"loss": [], "wrong_class_confidence": [], "correct": []}
-    for indices, images, labels in batches:
-        noise = [
-            ExampleNoise(protocol.seed, purpose, spec.split, indices, first_repetition + restart)
-            for restart in range(settings.restarts)
-        ]
-        found = pgd.attack(model, images, labels, threat_model=protocol.threat_model, settings=settings, noise=noise)
-        finite = found.loss.isfinite().all(1)
-        if not finite.all():
-            raise InvalidCheckpoint(
-                f"the loss of {spec.split} example {indices[int(finite.int().argmin())]} under attack is not finite: "
-                "the model's logits overflow or are NaN inside the budget"
-            )
-        values["loss"] += found.loss.tolist()
-        values["wrong_class_confidence"] += found.wrong_class_confidence.tolist()
-        values["correct"] += found.correct.tolist()
     return values
 
 

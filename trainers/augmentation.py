@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from evaluator.devices import sent
 from evaluator.torchvision_operators import load_torchvision
 from trainers.settings import (
     AugmentationSettings,
@@ -16,7 +17,6 @@ from trainers.settings import (
     FlipSettings,
     ZoomOutSettings,
 )
-from trainers.transfer import sent
 
 Step = Callable[[Tensor, Any, Tensor, torch.Generator], Tensor]
 """Images [n, c, h, w], the step's settings, the mean colour [c, 1, 1] and a generator → images of that shape."""

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from evaluator.attacks.pgd import Gain, ascend, initial_perturbation
+from evaluator.devices import sent
 from evaluator.seeding import Noise
 from evaluator.types import ThreatModel
 from trainers.settings import NoAttackSettings, PgdAttackSettings
-from trainers.transfer import sent
 
 
 def maximise(

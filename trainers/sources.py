@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from evaluator.datasets import Dataset
+from evaluator.devices import sent
 from evaluator.exceptions import InvalidRequest
 from evaluator.types import Split
 from trainers.augmentation import augmented
 from trainers.settings import FileSettings, LabelledSettings, Range, UnlabeledSettings
-from trainers.transfer import sent
 from trainers.unlabeled import read_pseudo_labelled, spread_labels
 
 

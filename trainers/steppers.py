@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from evaluator.devices import sent
 from evaluator.flatness.neighborhood import perturbed_tensors
 from evaluator.flatness.perturbation import perturbed
-from trainers.transfer import sent
 
 Closure = Callable[[], Tensor]
 """The loss, a scalar, of one attacked batch at whatever the weights are when it is called."""

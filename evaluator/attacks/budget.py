@@ -21,17 +21,31 @@ def steepest(gradient: Tensor, norm: Norm) -> Tensor:
     return gradient / norms(gradient, norm).clamp_min(torch.finfo(gradient.dtype).tiny)
 
 
-def project(candidates: Tensor, images: Tensor, threat_model: ThreatModel) -> Tensor:
-    """Return `candidates` [n, …] moved into the box [0, 1], then into the ε-ball around `images` in [0, 1].
+class Ball:
+    """The box [0, 1] and the ε-ball around images [n, …] in it: the budget, ready for many projections."""
 
-    The ball contains the image, so the second step never leaves the box again.
-    """
-    candidates = candidates.clamp(0, 1)
-    if threat_model.norm is Norm.LINF:
-        return torch.clamp(candidates, images - threat_model.epsilon, images + threat_model.epsilon)
-    perturbation = candidates - images
-    length = norms(perturbation, Norm.L2)
-    return images + perturbation * (threat_model.epsilon / length.clamp_min(threat_model.epsilon))
+    def __init__(self, like: Tensor, threat_model: ThreatModel) -> None:
+        self._threat_model = threat_model
+        self._images, self._low, self._high = (torch.empty_like(like) for _ in range(3))
+
+    def move_to(self, images: Tensor) -> None:
+        """Surround other images of the same shape, in the same memory."""
+        epsilon = self._threat_model.epsilon
+        self._images.copy_(images)
+        torch.sub(images, epsilon, out=self._low).clamp_(0, 1)
+        torch.add(images, epsilon, out=self._high).clamp_(0, 1)
+
+    def project_(self, candidates: Tensor) -> Tensor:
+        """Move `candidates` [n, …] into the box, then into the ball, in place; return them.
+
+        The ball contains the image, so the second step never leaves the box again, and in L∞ both are one.
+        """
+        if self._threat_model.norm is Norm.LINF:
+            return torch.clamp(candidates, self._low, self._high, out=candidates)
+        perturbation = candidates.clamp_(0, 1) - self._images
+        epsilon = self._threat_model.epsilon
+        perturbation *= epsilon / norms(perturbation, Norm.L2).clamp_min(epsilon)
+        return torch.add(self._images, perturbation, out=candidates)
 
 
 def verify(adversarial: Tensor, images: Tensor, threat_model: ThreatModel, *, tolerance: float = 1e-5) -> None:

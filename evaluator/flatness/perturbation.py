@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import torch
 from torch import Tensor, nn
 
 
@@ -11,16 +10,18 @@ from torch import Tensor, nn
 def perturbed(model: nn.Module, offsets: Mapping[str, Tensor]) -> Iterator[None]:
     """Add `offsets` to the named parameters inside the block; afterwards every bit is as before, also after an error.
 
-    The originals are kept and copied back: adding and subtracting would leave rounding errors.
+    The originals lie aside meanwhile and are put back: adding and subtracting would leave rounding errors. Offsets that
+    nobody else holds are let go of, so that weights are in memory twice and not three times.
     """
     parameters = {name: model.get_parameter(name) for name in offsets}
-    originals = {name: parameter.detach().clone() for name, parameter in parameters.items()}
+    originals = {name: parameter.data for name, parameter in parameters.items()}
+    moved = {name: original + offsets[name] for name, original in originals.items()}
+    del offsets
     try:
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.add_(offsets[name])
+        for name, parameter in parameters.items():
+            parameter.data = moved[name]
+        del moved
         yield
     finally:
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(originals[name])
+        for name, parameter in parameters.items():
+            parameter.data = originals[name]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from evaluator.attacks.budget import project, steepest
+from evaluator.attacks.budget import Ball, steepest
 from evaluator.flatness.neighborhood import displacement, perturbed_tensors
 from evaluator.protocol import WorstCaseSettings
 from evaluator.types import ThreatModel
@@ -37,7 +37,9 @@ def worst_offsets(
     weights = perturbed_tensors(model)
     offsets = displacement(model, settings.xi, seed=seed, direction=restart)
     radii = {name: settings.xi * weights[name].detach().norm() for name in offsets}
-    current, best, best_loss = project(start, images, threat_model), offsets, -torch.inf
+    ball = Ball(images, threat_model)
+    ball.move_to(images)
+    current, best, best_loss = ball.project_(start.clone()), offsets, -torch.inf
     for step in range(settings.steps + 1):
         ends = step == settings.steps
         moved = {name: (weights[name].detach() + offset).requires_grad_(not ends) for name, offset in offsets.items()}
@@ -52,14 +54,13 @@ def worst_offsets(
             total += loss.item()
             if not ends:
                 of_inputs, *of_weights = torch.autograd.grad(loss, [inputs, *moved.values()])
-                stepped = inputs.detach() + input_step * steepest(of_inputs, threat_model.norm)
-                following.append(project(stepped, images[rows], threat_model))
+                following.append(inputs.detach() + input_step * steepest(of_inputs, threat_model.norm))
                 for name, part in zip(gradient, of_weights, strict=True):
                     gradient[name] += part
         if total > best_loss:
             best, best_loss = offsets, total
         if not ends:
-            current = torch.cat(following)
+            current = ball.project_(torch.cat(following))
             offsets = _stepped(offsets, gradient, radii, settings.step_size)
     return best
 

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from evaluator.checkpoints import load_model, open_checkpoint
+from evaluator.checkpoints import load_for_measuring, load_model, open_checkpoint
 from evaluator.combine import robust_losses
 from evaluator.datasets import Dataset, load_dataset
 from evaluator.flatness.neighborhood import sphere_sample
@@ -30,7 +30,7 @@ from evaluator.results import ShardSpec
 from evaluator.seeding import ExampleNoise, Purpose
 from evaluator.stages import device_name, library_versions, measure
 from evaluator.types import Split
-from tests.benchmarks import autoattack, components, scaling, site, training
+from tests.benchmarks import autoattack, components, engines, memory, scaling, site, training
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARDS_A_SECOND = 100
@@ -54,15 +54,17 @@ class Bar:
 
 def bars(points: int) -> list[Bar]:
     """Return the comparisons on `points` digits and the committed robust network."""
-    model = load_model(open_checkpoint(ROOT / "fixtures" / "digits-at.safetensors"))
+    checkpoint = open_checkpoint(ROOT / "fixtures" / "digits-at.safetensors")
+    model, measured = load_model(checkpoint), load_for_measuring(checkpoint)
     digits = load_dataset("digits")
     attacked = min(points, 60)  # of AutoAttack, by which the package takes most of a minute
     close = lambda a, b: bool(torch.allclose(torch.tensor(a), torch.tensor(b), atol=1e-3))  # noqa: E731
     return [
-        Bar("flatness_vs_plain_loop", 1.5, lambda: _flatness(model, digits, points),
+        *engines.bars(model, measured, points, Bar),
+        Bar("flatness_vs_plain_loop", 1.5, lambda: _flatness(measured, digits, points),
             lambda: _plain_flatness(model, digits, points), close),
-        Bar("flatness_vs_floor", 0.85, lambda: _flatness(model, digits, points),
-            lambda: _bare_passes(model, digits, points), lambda a, b: True),
+        Bar("flatness_vs_floor", 0.85, lambda: _flatness(measured, digits, points),
+            lambda: _bare_passes(measured, digits, points), lambda a, b: True),
         *(
             Bar(name, bar, functools.partial(autoattack.ours, model, digits, attacked, *how),
                 functools.partial(autoattack.package, model, digits, attacked, *how), lambda a, b: a == b,
@@ -178,6 +180,11 @@ def main() -> int:
     for name, times in pages.items():
         spread = f"[{times['lower_ms']:.1f}, {times['upper_ms']:.1f}], processor {times['cpu_ms']:.1f}"
         print(f"{f'board of {site.ENTRIES}: {name}':<46} {times['median_ms']:7.1f} ms {spread}", flush=True)
+    peaks = {}
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        if arguments.only in "memory":
+            peaks[device] = round(memory.ratio(32, device), 3)
+            print(f"{'memory of one pass: ' + device:<46} {peaks[device]:7.2f}  bar at most {memory.BAR}", flush=True)
     document = {
         "device": device_name("cpu"),
         "threads": 1,
@@ -187,6 +194,7 @@ def main() -> int:
         "autoattack_by_attack": profiles,
         "shards_a_second": rates,
         "board": pages,
+        "memory": peaks,
     }
     target = ROOT / "var" / "bench.json"
     target.parent.mkdir(exist_ok=True)

@@ -5,9 +5,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluator.attacks.budget import norms, project, steepest, verify
+from evaluator.attacks.budget import Ball, norms, steepest, verify
 from evaluator.exceptions import InvalidResult
 from evaluator.types import Norm, ThreatModel
+
+
+def project(candidates, images, threat_model):
+    ball = Ball(images, threat_model)
+    ball.move_to(images)
+    return ball.project_(candidates.clone())
 
 
 def points(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -53,3 +59,12 @@ def test_a_zero_gradient_gives_no_direction_rather_than_nan():
 def test_an_attack_that_left_its_budget_is_refused(adversarial):
     with pytest.raises(InvalidResult, match=r"left its budget: Linf norm"):
         verify(adversarial, torch.full((1, 1, 1, 1), 0.5), ThreatModel(Norm.LINF, 0.1))
+
+
+def test_one_clamp_is_the_box_and_then_the_cube_bit_for_bit():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(50, 3, 4, 4, generator=generator)
+    images[0], images[1] = 0, 1
+    candidates = images + torch.randn(images.shape, generator=generator)
+    expected = torch.clamp(candidates.clamp(0, 1), images - 0.1, images + 0.1)
+    assert torch.equal(project(candidates, images, ThreatModel(Norm.LINF, 0.1)), expected)

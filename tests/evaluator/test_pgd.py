@@ -73,3 +73,70 @@ def test_confidence_and_correctness_belong_to_the_same_iterate_as_the_loss():
     right_class_confidence = torch.exp(-found.loss)
     assert ((found.wrong_class_confidence < right_class_confidence) == found.correct).all()
     assert (found.wrong_class_confidence + right_class_confidence <= 1 + 1e-5).all()
+
+
+def written_out(model, images, labels, threat_model, settings, draws):
+    """Return losses, confidences and correctness [n, restarts] by the definition: a restart at a time, as one batch."""
+    columns = []
+    for source in draws:
+        x = images + pgd.initial_perturbation(images.shape, settings.initialization, threat_model, source)
+        worst, best = torch.full((len(images),), -torch.inf), images
+        for step in range(settings.steps + 1):
+            x = x.detach().clamp(0, 1)
+            if threat_model.norm is Norm.LINF:
+                x = torch.clamp(x, images - threat_model.epsilon, images + threat_model.epsilon)
+            else:
+                length = norms(x - images, Norm.L2)
+                x = images + (x - images) * (threat_model.epsilon / length.clamp_min(threat_model.epsilon))
+            x.requires_grad_()
+            losses = F.cross_entropy(model(x), labels, reduction="none")
+            better = losses.detach() > worst
+            worst = torch.maximum(worst, losses.detach())
+            best = torch.where(better[:, None, None, None], x.detach(), best)
+            if step < settings.steps:
+                (gradient,) = torch.autograd.grad(losses.sum(), x)
+                ahead = gradient.sign() if threat_model.norm is Norm.LINF else gradient / norms(gradient, Norm.L2)
+                x = x.detach() + settings.step_size * ahead
+        logits = model(best).detach()
+        wrong = logits.softmax(1).scatter(1, labels[:, None], 0.0).amax(1)
+        columns.append((F.cross_entropy(logits, labels, reduction="none"), wrong, logits.argmax(1) == labels))
+    return [torch.stack(column, dim=1) for column in zip(*columns, strict=True)]
+
+
+@pytest.mark.parametrize("threat_model", [LINF, L2], ids=lambda t: t.norm.value)
+def test_every_batch_size_from_four_on_gives_the_bits_of_the_definition_written_out(threat_model):
+    model = small_cnn()
+    images, labels = load_dataset("digits").examples(Split.TEST, 0, 13)
+    settings = PgdSettings(steps=5, step_size=0.05, restarts=3)
+    expected = written_out(model, images, labels, threat_model, settings, noise(13, 3))
+    model.requires_grad_(False)
+    for batch_size in (None, 4, 7, 13, 20, 38, 39, 1000):
+        found = pgd.attack(
+            model, images, labels, threat_model=threat_model, settings=settings, noise=noise(13, 3),
+            batch_size=batch_size,
+        )  # fmt: skip
+        for name, values in zip(("loss", "wrong_class_confidence", "correct"), expected, strict=True):
+            assert torch.equal(getattr(found, name), values), (batch_size, name)
+
+
+def test_no_batch_is_larger_than_asked_for_and_the_work_is_looked_at_before_each():
+    model = small_cnn()
+    images, labels = load_dataset("digits").examples(Split.TEST, 0, 13)
+    settings, happened = PgdSettings(steps=2, step_size=0.05, restarts=3), []
+    model.register_forward_hook(lambda _module, inputs, _logits: happened.append(len(inputs[0])))
+    pgd.attack(
+        model, images, labels, threat_model=LINF, settings=settings, noise=noise(13, 3), batch_size=10,
+        tick=lambda: happened.append("tick"),
+    )  # fmt: skip
+    assert happened == 4 * ["tick", 10, 10, 10]  # 39 rows; one is attacked twice
+
+
+def test_a_loss_that_is_no_number_is_not_hidden():
+    images, labels = torch.full((4, 1, 2, 2), 0.5), torch.zeros(4, dtype=torch.int64)
+    settings = PgdSettings(steps=1, step_size=0.05, restarts=1)
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 3))
+    torch.nn.init.constant_(model[1].weight, torch.nan)
+    found = pgd.attack(
+        model.requires_grad_(False), images, labels, threat_model=LINF, settings=settings, noise=noise(4)
+    )
+    assert found.loss.isnan().all()
