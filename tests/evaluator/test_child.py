@@ -291,7 +291,7 @@ def test_memory_that_does_not_suffice_halves_the_batch_and_changes_no_number(tmp
         network = build(manifest.architecture, parse_options(manifest.architecture, manifest.options), facts)
     path = save_checkpoint(network, manifest, tmp_path / "wide.safetensors").path
     many = Examples(test=1000, train=0)
-    attack = replace(SMOKE.robust_loss, steps=1, restarts=1)
+    attack = replace(SMOKE.robust_loss, steps=1, restarts=3)  # 3,000 rows
     protocol = replace(
         SMOKE, clean_examples=many, robust_loss_examples=many, robust_loss=attack, flatness_examples=Examples(0, 0)
     )
@@ -299,14 +299,14 @@ def test_memory_that_does_not_suffice_halves_the_batch_and_changes_no_number(tmp
     with of_checkpoint(path) as child:
         child.measure(protocol, few, tick=nothing)
         little = data_bytes(child)
-        expected = child.measure(protocol, all_of_them, tick=nothing, batch_size=1000)
+        expected = child.measure(protocol, all_of_them, tick=nothing, batch_size=3000)
         much = data_bytes(child)
     limit = little + (much - little) // 2
     assert much - limit > 1 << 25  # far more than chance
     with of_checkpoint(path, memory_bytes=limit) as child:
-        assert child.measure(protocol, all_of_them, tick=nothing, batch_size=1000).values == expected.values
+        assert child.measure(protocol, all_of_them, tick=nothing, batch_size=3000).values == expected.values
         assert data_bytes(child) <= limit
-        assert 4 <= child._fitting[StageName.ROBUST_LOSS] < 1000
+        assert 4 <= child._fitting[StageName.ROBUST_LOSS] < 3000
 
 
 @pytest.mark.parametrize(
