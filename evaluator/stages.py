@@ -79,8 +79,8 @@ def measure(
         if not finite.all():
             example = spec.start + int(finite.int().argmin())
             raise InvalidCheckpoint(
-                f"the loss of {spec.split} example {example} under attack is not finite: the model's logits overflow or "
-                "are NaN inside the budget"
+                f"the loss of {spec.split} example {example} under attack is not finite: "
+                "the model's logits overflow or are NaN inside the budget"
             )
         return {
             "loss": found.loss.tolist(),
