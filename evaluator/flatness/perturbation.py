@@ -15,7 +15,8 @@ def perturbed(model: nn.Module, offsets: Mapping[str, Tensor]) -> Iterator[None]
     """
     parameters = {name: model.get_parameter(name) for name in offsets}
     originals = {name: parameter.data for name, parameter in parameters.items()}
-    moved = {name: original + offsets[name] for name, original in originals.items()}
+    # Copies keep how a tensor lies in memory, which a sum need not: convolutions would lay it out anew in every pass.
+    moved = {name: original.clone().add_(offsets[name]) for name, original in originals.items()}
     del offsets
     try:
         for name, parameter in parameters.items():

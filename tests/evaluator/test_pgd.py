@@ -3,12 +3,17 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from evaluator.attacks import pgd
 from evaluator.attacks.budget import norms
 from evaluator.datasets import load_dataset
-from evaluator.protocol import Initialization, PgdSettings
+from evaluator.exceptions import InvalidCheckpoint
+from evaluator.metrics import StageName
+from evaluator.protocol import SMOKE, Initialization, PgdSettings
+from evaluator.results import ShardSpec
 from evaluator.seeding import ExampleNoise, Purpose
+from evaluator.stages import measure
 from evaluator.types import Norm, Split, ThreatModel
 from tests.evaluator.models import small_cnn
 
@@ -140,3 +145,22 @@ def test_a_loss_that_is_no_number_is_not_hidden():
         model.requires_grad_(False), images, labels, threat_model=LINF, settings=settings, noise=noise(4)
     )
     assert found.loss.isnan().all()
+
+
+class OverflowsOutside(nn.Module):
+    """Answers clean digits, whose pixels are sixteenths, and is no number anywhere else."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 10)
+
+    def forward(self, images):
+        between = (16 * images).frac().flatten(1).amax(1, keepdim=True)
+        return self.linear(images.flatten(1)) + torch.where(between > 0, torch.nan, 0.0)
+
+
+@pytest.mark.parametrize("stage", [StageName.ROBUST_LOSS, StageName.FLATNESS])
+def test_a_network_that_answers_no_number_inside_the_budget_is_refused_as_its_senders_fault(stage):
+    spec = ShardSpec(stage, Split.TEST, 4, 12, 0 if stage is StageName.FLATNESS else None)
+    with pytest.raises(InvalidCheckpoint, match="loss of test example 4 under attack is not finite"):
+        measure(OverflowsOutside(), load_dataset("digits"), SMOKE, spec)
