@@ -185,7 +185,7 @@ def _address(link: str, address: str) -> str | None:
     if parts.path.startswith(settings.STATIC_URL):
         return parts.path
     try:
-        fields = PAGES.get(resolve(parts.path).url_name or "")
+        fields = PAGES.get(resolve(parts.path).view_name)
     except Resolver404:
         return None
     query = [(name, value) for name, value in parse_qsl(parts.query) if name != "page" or (fields and name in fields)]

@@ -79,7 +79,7 @@ def test_the_page_names_no_other_host_and_needs_no_script(client: Client, study:
 def test_every_file_that_the_page_links_is_there(client: Client, study: None) -> None:
     page = client.get("/analysis/").content.decode()
     addresses = set(re.findall(r'href="(/analysis/digits/[^"]+)"', page))
-    assert len(addresses) == 4 * 6 + 2
+    assert len(addresses) == 4 * 6 + 3
     starts = {"svg": b"<svg", "png": b"\x89PNG", "csv": b"", "json": b"{"}
     for address in addresses:
         response = client.get(address)
@@ -132,11 +132,10 @@ def test_the_number_of_queries_does_not_grow_with_the_entries(
     client: Client, tmp_path: Path, django_assert_num_queries
 ) -> None:
     factory.trained(tmp_path, "digits/at")
-    with django_assert_num_queries(
-        7
-    ):  # how often, entries and their numbers, two empty protocols, the paper's rows, drawings
+    # how often, entries and their numbers, two empty protocols, the paper's rows, drawings
+    with django_assert_num_queries(7):
         client.get("/analysis/")
     for name in VARIANTS[1:]:
         factory.trained(tmp_path, name)
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         client.get("/analysis/")

@@ -271,14 +271,13 @@ def test_compared_entries_share_a_frame_and_entries_of_one_training_a_line(clien
 def test_as_many_queries_for_many_snapshots_as_for_few(client: Client, django_assert_num_queries) -> None:
     *_, end = followed()
     stopped()
-    board = 6  # the stamp, which entries changed, those, their numbers, early-stopped ones, what others report
-    for queries in (board, 2):
+    board = 7  # how often, the stamp, which entries changed, those, their numbers, early-stopped, what others report
+    for queries in (board, 3):
         with django_assert_num_queries(queries):
             client.get("/")
     for _ in range(2):
-        with django_assert_num_queries(
-            6
-        ):  # who may see it, the entry, its numbers, its training, those numbers, objections
+        # how often, who may see it, the entry, its numbers, its training, those numbers, its shape, objections
+        with django_assert_num_queries(8):
             client.get(end.get_absolute_url())
         followed("digits/trades")
         for epoch in range(1, 10):

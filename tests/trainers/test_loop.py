@@ -275,8 +275,8 @@ def test_a_compiled_network_is_trained_as_an_uncompiled_one_and_traced_once_a_mo
         for choice in ("false", "true")
     )
     assert [line["loss"] for line in lines(compiled)] == pytest.approx([line["loss"] for line in lines(plain)])
-    # Whether it compiles; loss, attack, and without gradients the two layouts that one channel's images may have.
-    assert len(traced) == 1 + 2 + 2
+    # Whether it compiles; loss, attack, and without gradients.
+    assert len(traced) == 1 + 2 + 1
 
 
 def test_an_objective_that_looks_into_the_network_is_not_compiled(tmp_path: Path) -> None:
