@@ -72,10 +72,6 @@ class _Dict:
     items: dict[str, Any] = field(default_factory=dict)
 
 
-class _Mark:
-    """Where a tuple or the items of a dictionary begin."""
-
-
 def scan(path: Path) -> dict[str, StoredTensor]:
     """Return the tensors of a state dict saved by `torch.save`, by name.
 
@@ -137,6 +133,8 @@ class _Machine:
     def __init__(self, root: str, storages: dict[str, int]) -> None:
         self._root, self._storages = root, storages
         self._stack: list[Any] = []
+        self._below: list[list[Any]] = []
+        """What lies below each mark: nothing reaches below the last one, as in unpickling."""
         self._memo: dict[int, Any] = {}
 
     def run(self, pickle: bytes) -> Any:
@@ -152,7 +150,7 @@ class _Machine:
                     self._step(opcode.name, argument)
         except (ValueError, IndexError, KeyError) as error:  # bytes that are no opcode, or an empty stack or memo
             raise InvalidCheckpoint(f"the pickle is malformed ({str(error)[:100]!r}); save the file again") from None
-        if stream.read(1) or len(self._stack) != 1:
+        if stream.read(1) or self._below or len(self._stack) != 1:
             raise InvalidCheckpoint("the pickle goes on after its end, or ends before; save the file again")
         return self._stack.pop()
 
@@ -164,7 +162,8 @@ class _Machine:
             case "STOP":
                 pass
             case "MARK":
-                stack.append(_Mark())
+                self._below.append(stack)
+                self._stack = []
             case "BINUNICODE" | "BININT" | "BININT1" | "BININT2" | "LONG1":
                 stack.append(argument)
             case "NONE" | "NEWTRUE" | "NEWFALSE":
@@ -178,7 +177,8 @@ class _Machine:
             case "TUPLE1" | "TUPLE2" | "TUPLE3":
                 stack.append(tuple(reversed([stack.pop() for _ in range(int(opcode[-1]))])))
             case "TUPLE":
-                stack.append(tuple(self._to_mark()))
+                values = self._to_mark()
+                self._stack.append(tuple(values))
             case "EMPTY_DICT":
                 stack.append(_Dict())
             case "SETITEM":
@@ -209,10 +209,8 @@ class _Machine:
                 )
 
     def _to_mark(self) -> list[Any]:
-        values: list[Any] = []
-        while not isinstance(value := self._stack.pop(), _Mark):
-            values.append(value)
-        return values[::-1]
+        values, self._stack = self._stack, self._below.pop()
+        return values
 
     def _set(self, name: Any, value: Any) -> None:
         target = self._stack[-1]

@@ -16,7 +16,6 @@ SMOOTH = {"kind": "pgd", "norm": "L2", "epsilon": 0.5, "steps": 2, "step_size": 
 
 SETTINGS = {
     "epochs": "3",
-    "options__width": "4",
     "optimizer__learning_rate": "0.02",
     "attack": json.dumps(SMOOTH),
     "monitor__attack": json.dumps(SMOOTH),
