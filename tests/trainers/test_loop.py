@@ -365,7 +365,7 @@ def test_trades_awp_averaging_rotation_clipping_and_augmentation_train_together(
     )
     variant = train(recipe, seed=0, folder=tmp_path)
     state, average = load_file(tmp_path / "state.safetensors"), load_file(variant.final)
-    classifier = next(name for name in reversed(average) if average[name].shape == (10, 16))
+    classifier = next(name for name in reversed(average) if average[name].shape == (10, 32))
     assert state[f"model:{classifier}"].abs().max() <= 0.1
     assert average[classifier].abs().max() <= 0.1
     assert not torch.equal(state[f"model:{classifier}"], average[classifier])
