@@ -1,39 +1,19 @@
 """The shape of an entry's minimum: curves that any published run of the same checkpoint measured, as page and files."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from evaluator.metrics import CURVES, CurveDefinition
+from evaluator.metrics import CURVES
 from evaluator.protocol import PROTOCOLS
-from evaluator.results import Curve, CurvePoint, curves_from_fields
-from leaderboard import charts, report, selectors
+from evaluator.results import Curve, curves_from_fields
+from leaderboard import selectors
 from leaderboard.access import Rule, access
 from leaderboard.models import Submission
-from leaderboard.shape_chart import POSITION, shape_csv, shape_figure, shape_svg
-
-
-@dataclass(frozen=True)
-class Shown:
-    """One curve as a page shows it, on each split that has it."""
-
-    definition: CurveDefinition
-    curves: tuple[Curve, ...]
-    svg: str
-
-    @property
-    def directions(self) -> int:
-        """How many directions a point is the mean of."""
-        return len(self.curves[0].points[0].by_direction)
-
-    @property
-    def rows(self) -> list[tuple[str, tuple[CurvePoint, ...]]]:
-        """The numbers by position: one point a split."""
-        columns = zip(*(curve.points for curve in self.curves), strict=True)
-        return [(POSITION.written(points[0].position), points) for points in columns]
+from leaderboard.page_charts import Chart, Source, answer, inline
+from leaderboard.shape_chart import shape_csv, shape_figure, shape_svg, shape_table
 
 
 def contents(submission: Submission) -> dict[str, Any]:
@@ -55,35 +35,41 @@ def contents(submission: Submission) -> dict[str, Any]:
         "label": label,
         "worst": [number for number in selectors.numbers(entry).values() if number.metric == "worst_case_flatness"],
         "protocol": measured.protocol,
-        "shown": [
-            Shown(CURVES[key], curves, report.inline(shape_svg(curves, label)))
-            for key, curves in found.items()
-            if curves
-        ],
+        "shown": [(CURVES[key], _chart(submission, curves, label)) for key, curves in found.items() if curves],
     }
+
+
+def _chart(submission: Submission, curves: tuple[Curve, ...], label: str) -> Chart:
+    definition = CURVES[curves[0].key]
+    directions = len(curves[0].points[0].by_direction)
+    return Chart(
+        label=f"Chart of {definition.label}",
+        address=reverse("shape-file", args=[submission.slug, definition.key]),
+        table=shape_table(curves),
+        svg=inline(shape_svg(curves, label)),
+        notes=(
+            f"thick: mean over {directions} directions, the same for all entries of an architecture, with its 95 % "
+            "interval; thin: each direction",
+        ),
+    )
 
 
 @access(Rule.VISIBLE)
 @require_safe
 def shape_file(request: HttpRequest, slug: str, name: str) -> HttpResponse:
-    """Give one curve of an entry as SVG, PNG or CSV."""
+    """Give one curve of an entry as a file."""
     submission = selectors.submission(slug)
     entry = selectors.shape(submission) if submission else None
     key, _, kind = name.partition(".")
-    if submission is None or entry is None or selectors.entry(slug) is None or kind not in _KINDS:
+    if submission is None or entry is None or selectors.entry(slug) is None:
         raise Http404
     curves = tuple(curve for curve in curves_from_fields(entry.curves) if curve.key == key)
     if not curves:
         raise Http404
-    measured = entry.submission
-    content_type, content = _KINDS[kind]
-    return HttpResponse(
-        content(curves, f"{measured.protocol_name} v{measured.protocol_version}"), content_type=content_type
+    label = f"{entry.submission.protocol_name} v{entry.submission.protocol_version}"
+    source = Source(
+        made_of=("shape", curves, label),
+        specify=lambda theme: shape_figure(curves, label, theme),
+        numbers=lambda: shape_csv(curves),
     )
-
-
-_KINDS: dict[str, tuple[str, Callable[[tuple[Curve, ...], str], str | bytes]]] = {
-    "svg": ("image/svg+xml", lambda curves, label: charts.render_svg(shape_figure(curves, label, "light"))),
-    "png": ("image/png", lambda curves, label: charts.render_png(shape_figure(curves, label, "light"))),
-    "csv": ("text/csv; charset=utf-8", lambda curves, _: shape_csv(curves)),
-}
+    return answer(request, kind, source)

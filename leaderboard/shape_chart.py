@@ -10,8 +10,9 @@ import altair as alt
 
 from evaluator.metrics import CURVES
 from evaluator.results import Curve
-from leaderboard.charts import THEMES, Scale, Theme, on, render_svg, styled
-from leaderboard.figures import Axis
+from leaderboard.charts import THEMES, Drawing, Scale, Theme, on, render_svg, styled
+from leaderboard.figures import Axis, Table
+from leaderboard.interaction import tooltip
 from leaderboard.labels import FONT_SIZE
 
 POSITION = Axis("distance ξ, relative to each weight tensor's norm", "ξ", "")
@@ -40,7 +41,8 @@ def shape_figure(curves: Sequence[Curve], protocol: str, theme: str = "page") ->
     directions = len(points[0].by_direction)
     said = f"thick: mean over {directions} directions with its 95 % interval · thin: each direction · {protocol}"
     title = "" if theme == "page" else CURVES[key].label.capitalize()
-    return styled((alt.concat(*frames, columns=2), rows), title, [said], colours)
+    drawing = Drawing(alt.concat(*frames, columns=2), rows, [{"x": x.ends, "y": y.ends}])
+    return styled(drawing, title, [said], colours)
 
 
 @lru_cache(maxsize=64)
@@ -48,6 +50,18 @@ def shape_svg(curves: tuple[Curve, ...], protocol: str) -> str:
     """Return the chart as SVG for a page; empty where there is none."""
     spec = shape_figure(curves, protocol)
     return render_svg(spec) if spec else ""
+
+
+def shape_table(curves: Sequence[Curve]) -> Table:
+    """Return the numbers of one curve as readers see them: a row a position, a column a split."""
+    symbol, axis = CURVES[curves[0].key].symbol, _VALUES[curves[0].key]
+    return Table(
+        columns=(("ξ", ""), *((f"{symbol} {curve.split}", f"nats, n = {curve.n}") for curve in curves)),
+        rows=tuple(
+            (POSITION.written(points[0].position), *(axis.ranged(point) for point in points))
+            for points in zip(*(curve.points for curve in curves), strict=True)
+        ),
+    )
 
 
 def shape_csv(curves: Sequence[Curve]) -> str:
@@ -73,9 +87,10 @@ class _Place:
 def _rows(curve: Curve) -> list[dict[str, Any]]:
     """Return what the layers know: the mean as path −1, and each direction as a path of its own."""
     mean = [
-        {"split": curve.split, "path": -1, "x": p.position, "y": p.value, "y_low": p.low, "y_high": p.high}
+        {"split": curve.split, "path": -1, "x": p.position, "y": p.value, "y_low": p.low, "y_high": p.high,
+         "name": f"{curve.split}, ξ = {POSITION.written(p.position)}", "y_shown": _VALUES[curve.key].ranged(p)}
         for p in curve.points
-    ]
+    ]  # fmt: skip  # one point reads better on few lines
     return mean + [
         {"split": curve.split, "path": k, "x": p.position, "y": value}
         for p in curve.points
@@ -94,7 +109,9 @@ def _frame(curve: Curve, x: Scale, y: Scale, colours: Theme, *, first: bool) -> 
         .encode(detail="path:N"),
         mean.mark_line(color=colour, strokeWidth=2.5),
         mean.mark_rule(color=colour, strokeWidth=1.5).encode(y=alt.Y("y_low:Q"), y2="y_high:Q"),
-        mean.mark_circle(size=45, color=colour, opacity=1),
+        mean.mark_circle(size=45, color=colour, opacity=1).encode(
+            tooltip=tooltip(name="mean", y_shown=_VALUES[curve.key].label)
+        ),
     )
     title = alt.TitleParams(
         f"{curve.split}, n = {curve.n}", anchor="start", frame="group", fontSize=FONT_SIZE + 1, color=colours.text

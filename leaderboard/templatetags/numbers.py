@@ -4,7 +4,7 @@ from django import template
 from django.utils.html import format_html
 
 from evaluator.metrics import Unit
-from evaluator.results import CurvePoint, Measurement
+from evaluator.results import Measurement
 from leaderboard.columns import SHOWN
 
 register = template.Library()
@@ -29,14 +29,6 @@ def measured(number: Measurement | None) -> str:
         return "–"
     cell = '<data value="{}">{}</data><span class="interval">{}</span>'
     return format_html(cell, str(number.value), shown(number), interval(number))
-
-
-@register.filter
-def loss(point: CurvePoint) -> str:
-    """Return a point of a curve as a cell shows it, its interval below it."""
-    value, low, high = (f"{number:.3f}".replace("-", "−") for number in (point.value, point.low, point.high))
-    cell = '<data value="{}">{}</data><span class="interval">[{}, {}]</span>'
-    return format_html(cell, str(point.value), value, low, high)
 
 
 @register.filter

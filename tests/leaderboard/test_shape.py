@@ -71,7 +71,9 @@ def test_every_entry_of_the_checkpoint_shows_the_curves_and_others_do_not(
         shown = page(client, submission)
         section = shown[shown.index('<h2 id="shape">') :]
         for value in values:
-            assert f'<data value="{value}">' in section
+            assert f">{value:.3f} [".replace("-", "−") in section
+        for key in CURVES:
+            assert f'data-specification="{submission.get_absolute_url()}shape/{key}.vl.json?theme=page"' in section
         assert section.count("<svg") == len(CURVES)
         for number in Entry.objects.get(submission=companion).measurements.filter(metric="worst_case_flatness"):
             assert f'<data value="{number.value}">' in section
@@ -97,6 +99,8 @@ def test_files_and_api_say_the_numbers_of_the_page(client: Client, ranked: Submi
         assert [(row["split"], *(float(row[name]) for name in columns)) for row in rows] == expected
         assert CURVES[key].label.capitalize() in client.get(f"{base}.svg").content.decode()
         assert client.get(f"{base}.png").content.startswith(b"\x89PNG")
+        specification = client.get(f"{base}.vl.json?theme=page").json()
+        assert set(specification["usermeta"]["zoom"]) == {"zoom_x", "zoom_y"}
     for name in ("landscape.gif", "nothing.svg", "landscape"):
         assert client.get(f"{ranked.get_absolute_url()}shape/{name}").status_code == 404
 
