@@ -55,8 +55,6 @@ PAGES = {
     "narrowed": Shown("The board, narrowed by a search, with columns of one’s choice",
                       "/?q=at&columns=robust_error_test,clean_error_test,flatness_test,seconds,published"),
     "entry": Shown("An entry", "/entries/{first}/"),
-    "training": Shown("An entry’s training, epoch by epoch", "/entries/{trained}/#training"),
-    "shape": Shown("The shape of its minimum", "/entries/{trained}/#shape"),
     "compare": Shown("Entries side by side", "/compare/?e={first}&e={second}"),
     "analysis": Shown("The analysis", "/analysis/"),
     "queue": Shown("The queue", "/queue/"),
@@ -66,7 +64,6 @@ PAGES = {
     "sign-up": Shown("Signing up", "/account/signup/"),
     "submit": Shown("Handing in a checkpoint", "/submit/", "owner"),
     "submission": Shown("A submission that waits", "{submission}", "owner"),
-    "edit": Shown("What is said of it, changed", "{submission}edit/", "owner"),
     "tokens": Shown("Tokens for the API", "/account/tokens/", "owner"),
     "object": Shown("Objecting to an entry", "/entries/{second}/object/", "owner"),
     "moderation": Shown("What waits for staff", "/moderation/", "staff"),
@@ -166,13 +163,11 @@ def addresses(page: Page) -> dict[str, str]:
     page.get_by_role("button", name="Hand in").click()
     page.wait_for_url("**/submissions/**")
     submission = urlsplit(page.url).path
-    first, second, *others = page.request.get("/board.json").json()["entries"]
-    trained = next(entry for entry in (first, second, *others) if entry["title"] == "AT")
+    first, second, *_ = page.request.get("/board.json").json()["entries"]
     page.goto(f"/entries/{first['slug']}/object/")
     page.locator("textarea").fill("Which commit of the recipe was this trained with? Its notes do not say.")
     page.locator("main form button").click()
-    return {"submission": submission, "first": first["slug"], "second": second["slug"],
-            "trained": trained["slug"]}  # fmt: skip
+    return {"submission": submission, "first": first["slug"], "second": second["slug"]}
 
 
 def small(picture: bytes, colours: int = 64) -> bytes:

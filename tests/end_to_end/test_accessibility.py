@@ -111,6 +111,7 @@ def pages(people: dict[str, Client]) -> list[Looked]:
 def faults(page: Page) -> Iterator[str]:
     """Yield what axe-core calls serious or critical of a page that is open."""
     if page.locator("[data-specification]").count():
+        page.locator("[data-specification]").first.scroll_into_view_if_needed()  # before, none comes to life
         page.locator(".live-chart svg").first.wait_for()
     page.evaluate(AXE)
     for viewport, scheme, rules in (
