@@ -126,9 +126,9 @@ def test_an_entry_is_handed_in_watched_found_compared_and_downloaded_and_another
     ann.get_by_role("button", name="Compare").click()
     expect(ann.locator("[aria-labelledby=pairs] tbody tr")).to_have_count(1)
     ann.go_back()
-    shown = [row.inner_text() for row in ann.locator("tbody tr").all()]
+    shown = [row.inner_text() for row in ann.locator("[aria-labelledby=board-caption] tbody tr").all()]
     with ann.expect_download() as download:
-        ann.get_by_role("link", name="CSV", exact=True).click()
+        ann.get_by_text("This view:").get_by_role("link", name="CSV", exact=True).click()
     with download.value.path().open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["title"] for row in rows] == ["Robust", HIDDEN]
