@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evaluator.attacks.answering import answered_by
 from evaluator.attacks.budget import Ball, norms, steepest, verify
 from evaluator.attacks.fixed_statistics import fixed_statistics
+from evaluator.attacks.graphs import replayed
 from evaluator.devices import sent
 from evaluator.protocol import Initialization, PgdSettings
 from evaluator.seeding import Noise
@@ -143,7 +145,7 @@ def attack(
     outcomes = [
         torch.empty(rows, dtype=kind, device=images.device) for kind in (torch.float32, torch.float32, torch.bool)
     ]
-    with fixed_statistics(model):
+    with fixed_statistics(model), answered_by(model, replayed(model.forward, images.device)):
         for first in (min(first, rows - size) for first in range(0, rows, size)):
             tick()
             pieces = list(_pieces(first, size, len(images)))

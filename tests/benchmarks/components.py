@@ -17,9 +17,10 @@ import torch
 from pyautoattack import AutoAttack
 from torch import Tensor
 
+from evaluator.attacks.answering import answered_by
 from evaluator.attacks.autoattack import apgd, fab, square
 from evaluator.attacks.autoattack.draws import Draws
-from evaluator.attacks.autoattack.folding import answered_by, folded
+from evaluator.attacks.autoattack.folding import folded
 from evaluator.attacks.autoattack.passes import Passes
 from evaluator.observed import full_float32, observed
 from evaluator.results import PassCounts

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from evaluator.attacks.answering import answered_by
 from evaluator.attacks.autoattack import apgd, fab, square
 from evaluator.attacks.autoattack.draws import Draws
-from evaluator.attacks.autoattack.folding import answered_by, folded
+from evaluator.attacks.autoattack.folding import folded
 from evaluator.attacks.autoattack.passes import Passes, in_bfloat16
 from evaluator.attacks.autoattack.reference import recorded_warnings, warn_of_model, warn_of_square, warn_of_zeros
 from evaluator.attacks.budget import verify
+from evaluator.attacks.graphs import replayed
 from evaluator.combine import AUTOATTACK_ORDER
 from evaluator.exceptions import InvalidRequest
 from evaluator.protocol import AutoAttackSettings
@@ -66,7 +68,7 @@ def first_broken_by(
             if len(left) == 0:
                 break
             x, y, draws = images[left], labels[left], Draws(settings.chunk_size, settings.seed)
-            with answered_by(model, answer):
+            with answered_by(model, replayed(answer, images.device)):
                 match name:
                     case "apgd-ce":
                         adversarial = apgd.untargeted(passes, x, y, left, threat_model, draws)

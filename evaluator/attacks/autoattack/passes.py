@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from evaluator.attacks.autoattack.folding import answered_by
+from evaluator.attacks.answering import answered_by
 from evaluator.plan import FIRST_EXAMPLES
 
 Loss = Callable[[Tensor, slice], Tensor]

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from evaluator.architectures.resnet18_stutz2021 import OnePlusBatchNorm2d
-from evaluator.attacks.autoattack.folding import answered_by, folded
+from evaluator.attacks.answering import answered_by
+from evaluator.attacks.autoattack.folding import folded
 from evaluator.observed import observed
 from tests.evaluator.models import small_cnn
 
