@@ -92,11 +92,16 @@ class Submission(models.Model):
         indexes = (models.Index(fields=["state"]), models.Index(fields=["protocol_digest"]))
 
     def __str__(self) -> str:
-        return f"{self.title} under {self.protocol_name} v{self.protocol_version}"
+        return f"{self.title} under {self.protocol_label}"
 
     def get_absolute_url(self) -> str:
         """Return the address of the page that shows what became of it."""
         return reverse("entry", args=[self.slug])
+
+    @property
+    def protocol_label(self) -> str:
+        """Return name and version of the protocol, as `EvaluationProtocol.label` does."""
+        return f"{self.protocol_name} v{self.protocol_version}"
 
 
 class Entry(models.Model):

@@ -26,13 +26,11 @@ def contents(submission: Submission) -> dict[str, Any]:
         dataset = submission.protocol["rankable"] and submission.manifest["dataset"]
         companions = [p[-1].name for p in PROTOCOLS.values() if p[-1].landscape and p[-1].dataset == dataset]
         return {"companions": companions} if companions else {}
-    measured = entry.submission
-    label = f"{measured.protocol_name} v{measured.protocol_version}"
+    measured, label = entry.submission, entry.submission.protocol_label
     every = curves_from_fields(entry.curves)
     found = {key: tuple(curve for curve in every if curve.key == key) for key in CURVES}
     return {
         "measured": measured,
-        "label": label,
         "worst": [number for number in selectors.numbers(entry).values() if number.metric == "worst_case_flatness"],
         "protocol": measured.protocol,
         "shown": [(CURVES[key], _chart(submission, curves, label)) for key, curves in found.items() if curves],
@@ -41,16 +39,12 @@ def contents(submission: Submission) -> dict[str, Any]:
 
 def _chart(submission: Submission, curves: tuple[Curve, ...], label: str) -> Chart:
     definition = CURVES[curves[0].key]
-    directions = len(curves[0].points[0].by_direction)
     return Chart(
         label=f"Chart of {definition.label}",
         address=reverse("shape-file", args=[submission.slug, definition.key]),
         table=shape_table(curves),
         svg=inline(shape_svg(curves, label)),
-        notes=(
-            f"thick: mean over {directions} directions, the same for all entries of an architecture, with its 95 % "
-            "interval; thin: each direction",
-        ),
+        notes=("the directions are the same for all entries of an architecture",),
     )
 
 
@@ -66,7 +60,7 @@ def shape_file(request: HttpRequest, slug: str, name: str) -> HttpResponse:
     curves = tuple(curve for curve in curves_from_fields(entry.curves) if curve.key == key)
     if not curves:
         raise Http404
-    label = f"{entry.submission.protocol_name} v{entry.submission.protocol_version}"
+    label = entry.submission.protocol_label
     source = Source(
         made_of=("shape", curves, label),
         specify=lambda theme: shape_figure(curves, label, theme),

@@ -69,8 +69,8 @@ def feed(request: HttpRequest) -> HttpResponse:
         feed.add_item(
             title=submission.title,
             link=request.build_absolute_uri(submission.get_absolute_url()),
-            description=f"{submission.manifest['architecture']} under {submission.protocol_name} "
-            f"v{submission.protocol_version}" + (f": robust error {100 * error.value:.1f} % on test" if error else ""),
+            description=f"{submission.manifest['architecture']} under {submission.protocol_label}"
+            + (f": robust error {100 * error.value:.1f} % on test" if error else ""),
             unique_id=f"urn:uuid:{submission.run_id}",
             pubdate=submission.published_at,
             updateddate=submission.updated_at,
@@ -82,8 +82,7 @@ def bibtex(entry: Entry, request: HttpRequest) -> str:
     """Return an entry as BibTeX, under its address at the site that is asked; it names no people."""
     submission = entry.submission
     fields: dict[str, Any] = {
-        "title": f"{_escaped(submission.title)}: robustness and flatness under "
-        f"{_escaped(submission.protocol_name)} v{submission.protocol_version}",
+        "title": f"{_escaped(submission.title)}: robustness and flatness under {_escaped(submission.protocol_label)}",
         "howpublished": "Robust leaderboard",
         "year": f"{submission.published_at:%Y}",
         "note": f"Checkpoint sha256 {submission.checkpoint_sha256}",

@@ -128,7 +128,7 @@ def status_of(submission: Submission, *, insider: bool = False) -> SubmissionSta
     return SubmissionStatus(
         run_id=submission.run_id,
         title=submission.title,
-        protocol=f"{submission.protocol_name} v{submission.protocol_version}",
+        protocol=submission.protocol_label,
         state=state,
         ended=state.ended,
         is_private=submission.is_private,

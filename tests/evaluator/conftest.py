@@ -7,6 +7,7 @@ from uuid import uuid4
 import psycopg
 import pytest
 
+from evaluator.store import RunStore
 from tests import servers
 
 
@@ -30,3 +31,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'runs.sqlite3'}"
     return str(request.getfixturevalue("postgresql_url"))
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[RunStore]:
+    """Return an empty run store."""
+    store = RunStore(url)
+    store.create_tables()
+    yield store
+    store.close()

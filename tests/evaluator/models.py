@@ -37,6 +37,12 @@ def small_cnn(seed: int = 0, *, steps: int = 60) -> nn.Sequential:
     return model.eval()
 
 
+def measured(model: nn.Module, protocol: EvaluationProtocol, *, batch_size: int | None = None) -> list[ShardResult]:
+    """Measure everything, a shard after the other."""
+    dataset = load_dataset(protocol.dataset)
+    return [measure(model, dataset, protocol, spec, batch_size=batch_size) for spec in plan(protocol)]
+
+
 def without_autoattack(
     model: nn.Module, protocol: EvaluationProtocol, *, batch_size: int | None = None
 ) -> EvaluationResult:

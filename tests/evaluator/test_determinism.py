@@ -8,15 +8,13 @@ import torch
 
 from evaluator import evaluation
 from evaluator.combine import combine
-from evaluator.datasets import load_dataset
 from evaluator.evaluation import evaluate
 from evaluator.metrics import METRICS, StageName
 from evaluator.observed import full_float32
-from evaluator.plan import Cost, plan
+from evaluator.plan import Cost
 from evaluator.protocol import SMOKE, find_protocol
 from evaluator.results import evaluation_from_json, evaluation_to_json, shard_from_json, shard_to_json
-from evaluator.stages import measure
-from tests.evaluator.models import small_cnn, without_autoattack
+from tests.evaluator.models import measured, small_cnn, without_autoattack
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +24,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def shards(model):
-    return [measure(model, load_dataset("digits"), SMOKE, spec) for spec in plan(SMOKE)]
+    return measured(model, SMOKE)
 
 
 @pytest.fixture(scope="module")

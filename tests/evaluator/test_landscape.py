@@ -29,7 +29,7 @@ from evaluator.results import Curve, EvaluationResult, ShardSpec, evaluation_fro
 from evaluator.seeding import ExampleNoise, Purpose
 from evaluator.stages import measure
 from evaluator.types import Split
-from tests.evaluator.models import small_cnn
+from tests.evaluator.models import measured, small_cnn
 from tests.evaluator.test_flatness import scaled_across_relu, scaled_convolution_and_batch_norm
 
 XI = SMOKE.flatness.neighborhood.xi
@@ -44,10 +44,6 @@ SHAPE = replace(
 """Flatness and landscape together, as no shipped protocol has them: the one has to contain the other."""
 
 
-def measured(model, **how):
-    return [measure(model, load_dataset("digits"), SHAPE, spec, **how) for spec in plan(SHAPE)]
-
-
 @pytest.fixture(scope="module")
 def model():
     return small_cnn()
@@ -55,7 +51,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def shards(model):
-    return measured(model)
+    return measured(model, SHAPE)
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +114,11 @@ def test_the_curves_do_not_change_when_a_rescaling_leaves_the_function_alone(mod
     other = copy.deepcopy(model)
     rescale(other, 3.0)
     assert any(not torch.equal(one, other.get_parameter(name)) for name, one in model.named_parameters())
-    assert values(combine(SHAPE, measured(other))) == pytest.approx(values(whole), rel=1e-3, abs=1e-4)
+    assert values(combine(SHAPE, measured(other, SHAPE))) == pytest.approx(values(whole), rel=1e-3, abs=1e-4)
 
 
 def test_any_batch_size_and_any_cut_and_order_of_shards_give_the_same_curves(model, shards, whole):
-    assert values(combine(SHAPE, measured(model, batch_size=1))) == pytest.approx(values(whole), abs=1e-5)
+    assert values(combine(SHAPE, measured(model, SHAPE, batch_size=1))) == pytest.approx(values(whole), abs=1e-5)
     pieces = []
     for spec in plan(SHAPE):
         stops = (4, spec.stop) if spec.stage is StageName.LANDSCAPE and spec.stop > 4 else (spec.stop,)

@@ -1,6 +1,5 @@
 """How all work stands, on SQLite and PostgreSQL alike."""
 
-from collections.abc import Iterator
 from datetime import UTC
 from uuid import UUID, uuid4
 
@@ -14,17 +13,6 @@ from evaluator.store import Role, RunState, RunStore, ShardState, TrainingOrder,
 from tests.evaluator.reports import report
 
 SHA = "ab" * 32
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[RunStore]:
-    store = RunStore(url)
-    store.create_tables()
-    yield store
-    with store.engine.begin() as connection:
-        for table in ("runs", "workers", "pauses", "trainings"):
-            connection.execute(text(f"DELETE FROM {table}"))
-    store.close()
 
 
 def created(store: RunStore) -> UUID:

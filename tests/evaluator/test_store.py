@@ -4,7 +4,6 @@ import random
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from uuid import UUID, uuid4
@@ -31,16 +30,6 @@ from evaluator.types import Split
 from tests.evaluator.reports import report
 
 SHA = "ab" * 32
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[RunStore]:
-    store = RunStore(url)
-    store.create_tables()
-    with store.engine.begin() as connection:
-        connection.execute(text("DELETE FROM runs"))
-    yield store
-    store.close()
 
 
 @pytest.fixture

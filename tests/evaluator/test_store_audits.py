@@ -26,15 +26,9 @@ FEW = 1e-9
 
 
 @pytest.fixture
-def store(url: str) -> Iterator[RunStore]:
-    store = RunStore(url)
+def store(store: RunStore) -> RunStore:
     store.chance = random.Random(0)
-    store.create_tables()
-    yield store
-    with store.engine.begin() as connection:
-        for table in ("runs", "workers"):
-            connection.execute(text(f"DELETE FROM {table}"))
-    store.close()
+    return store
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Runs with a preview, on SQLite and PostgreSQL alike: it comes first, gives way, and nothing depends on it."""
 
-from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import pytest
@@ -17,16 +16,6 @@ from evaluator.store import MAX_FAILURES, Claim, RunState, RunStore
 from tests.evaluator.reports import report
 
 SHA = "ab" * 32
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[RunStore]:
-    store = RunStore(url)
-    store.create_tables()
-    yield store
-    with store.engine.begin() as connection:
-        connection.execute(text("DELETE FROM runs"))
-    store.close()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import text
 
 from evaluator.exceptions import DatasetMissing, Fault, FolderBusy, InvalidRequest, LostLease
 from evaluator.protocol import DIGITS_DEMO, DIGITS_LINF
@@ -29,14 +28,10 @@ STATE, LATER = "3" * 64, "4" * 64
 
 
 @pytest.fixture
-def store(url: str) -> Iterator[TrainingStore]:
-    runs, store = RunStore(url), TrainingStore(url)
-    runs.create_tables()
-    with store.engine.begin() as connection:
-        connection.execute(text("DELETE FROM trainings"))
-    yield store
-    store.close()
-    runs.close()
+def store(url: str, store: RunStore) -> Iterator[TrainingStore]:
+    trainings = TrainingStore(url)
+    yield trainings
+    trainings.close()
 
 
 def record(store):

@@ -1,10 +1,8 @@
 """Whose turn it is, what is left and what measuring took, on SQLite and PostgreSQL alike."""
 
-from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import text
 
 from evaluator import intervals
 from evaluator.metrics import StageName
@@ -14,16 +12,6 @@ from evaluator.store import RunState, RunStore
 from tests.evaluator.reports import report
 
 SHA = "ab" * 32
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[RunStore]:
-    store = RunStore(url)
-    store.create_tables()
-    yield store
-    with store.engine.begin() as connection:
-        connection.execute(text("DELETE FROM runs"))
-    store.close()
 
 
 def created(store: RunStore, **given) -> UUID:

@@ -13,17 +13,6 @@ SHA = "ab" * 32
 
 
 @pytest.fixture
-def store(url: str) -> Iterator[RunStore]:
-    store = RunStore(url)
-    store.create_tables()
-    yield store
-    with store.engine.begin() as connection:
-        for table in ("runs", "workers", "pauses"):
-            connection.execute(text(f"DELETE FROM {table}"))
-    store.close()
-
-
-@pytest.fixture
 def register(store: RunStore, url: str) -> Iterator[WorkerRegister]:
     register = WorkerRegister(url)
     yield register

@@ -19,7 +19,7 @@ from evaluator.protocol import CIFAR10_SHAPE, DIGITS_SHAPE, SMOKE, Examples, Wor
 from evaluator.results import ShardSpec
 from evaluator.stages import measure
 from evaluator.types import Neighborhood, Norm, Split, ThreatModel
-from tests.evaluator.models import small_cnn
+from tests.evaluator.models import measured, small_cnn
 from tests.evaluator.test_flatness import scaled_across_relu, scaled_convolution_and_batch_norm
 
 XI = 0.02
@@ -36,10 +36,6 @@ WORST = replace(
 """Average and worst case in one ball, from the same starts."""
 
 
-def measured(model, **how):
-    return [measure(model, load_dataset("digits"), WORST, spec, **how) for spec in plan(WORST)]
-
-
 @pytest.fixture(scope="module")
 def model():
     return small_cnn()
@@ -47,7 +43,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def shards(model):
-    return measured(model)
+    return measured(model, WORST)
 
 
 @pytest.fixture(scope="module")
@@ -105,13 +101,13 @@ def test_it_does_not_change_when_a_rescaling_leaves_the_function_alone(model, wh
     other = copy.deepcopy(model)
     rescale(other, 3.0)
     assert any(not torch.equal(one, other.get_parameter(name)) for name, one in model.named_parameters())
-    again = combine(WORST, measured(other)).measurement("worst_case_flatness_test")
+    again = combine(WORST, measured(other, WORST)).measurement("worst_case_flatness_test")
     assert again.value == pytest.approx(whole.measurement("worst_case_flatness_test").value, rel=1e-2)
 
 
 def test_any_batch_size_and_order_give_the_same_number(model, shards, whole):
     expected = whole.measurement("worst_case_flatness_test")
-    again = combine(WORST, measured(model, batch_size=5)).measurement("worst_case_flatness_test")
+    again = combine(WORST, measured(model, WORST, batch_size=5)).measurement("worst_case_flatness_test")
     assert again.value == pytest.approx(expected.value, abs=1e-3)
     assert combine(WORST, random.Random(0).sample(shards, len(shards))).measurements == whole.measurements
 
