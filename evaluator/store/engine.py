@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Session
 from sqlalchemy.schema import CreateColumn
-from sqlalchemy.sql.expression import ColumnElement
+from sqlalchemy.sql.functions import FunctionElement
 
 from evaluator.exceptions import StoreUnavailable
 
@@ -38,7 +38,7 @@ PATIENCE_SECONDS = 15.0
 """How long a call waits, unless told otherwise, for a database that restarts, before it gives up."""
 
 
-class now(ColumnElement[float]):  # noqa: N801  # reads as the SQL function it is
+class now(FunctionElement[float]):  # noqa: N801  # reads as the SQL function it is
     """Seconds since 1970 by the database's clock, so that the clocks of workers never matter."""
 
     inherit_cache = True

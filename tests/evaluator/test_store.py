@@ -9,7 +9,7 @@ from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import event, select, text
 
 from evaluator.combine import combine
 from evaluator.exceptions import (
@@ -206,6 +206,15 @@ def test_numbers_do_not_depend_on_the_order_of_reports(store, run_id):
     first, second = store.complete(run_id), store.complete(other)
     expected = combine(SMOKE, [report(SMOKE, spec) for spec in plan(SMOKE)], checkpoint_sha256=SHA)
     assert first.measurements == second.measurements == expected.measurements
+
+
+def test_every_statement_of_a_claim_s_life_is_compiled_once_and_not_each_time(store, run_id):
+    asked = []
+    event.listen(store.engine, "before_cursor_execute", lambda *call: asked.append(call[4].compiled))
+    finish_all(store)
+    compiled = [statement for statement in asked if statement is not None]
+    assert len(compiled) > 20
+    assert [str(statement) for statement in compiled if statement.cache_key is None] == []
 
 
 def test_a_run_is_completed_by_one_caller_only(store, run_id):
