@@ -29,9 +29,10 @@ from evaluator.intake import receive
 from evaluator.manifest import Manifest, read_options
 from evaluator.metrics import CURVES, METRICS, CurveDefinition, StageName, Unit
 from evaluator.preview import Preview, require_preview
-from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
+from evaluator.protocol import EvaluationProtocol
 from evaluator.results import CurvePoint, EvaluationResult, Measurement, ShardSpec, evaluation_to_json
 from evaluator.scratch import scratch_folder
+from evaluator.shipped import PROTOCOLS, find_protocol
 from evaluator.store import RunState, RunStore
 from evaluator.trust.findings import Verdict
 from evaluator.trust.judgement import judge_claim

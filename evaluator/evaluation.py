@@ -11,8 +11,9 @@ from evaluator.datasets import Dataset, load_dataset
 from evaluator.metrics import StageName
 from evaluator.plan import Cost, cut, plan
 from evaluator.preview import Preview, preview_of
-from evaluator.protocol import EvaluationProtocol, find_protocol
+from evaluator.protocol import EvaluationProtocol
 from evaluator.results import EvaluationResult, ShardResult, ShardSpec
+from evaluator.shipped import find_protocol
 from evaluator.stages import measure
 
 Progress = Callable[[ShardSpec, int, int], None]

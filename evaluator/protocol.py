@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from evaluator.exceptions import InvalidRequest
 from evaluator.metrics import METRICS, StageName, column
 from evaluator.trust.findings import EXAMPLES
-from evaluator.types import AutoAttackVersion, Neighborhood, Norm, Split, ThreatModel
+from evaluator.types import AutoAttackVersion, Neighborhood, Split, ThreatModel
 
 
 class Initialization(StrEnum):
@@ -84,6 +84,9 @@ class Examples:
     def limited(self, limit: int) -> "Examples":
         """Return the same with at most `limit` examples a split."""
         return Examples(min(self.test, limit), min(self.train, limit))
+
+
+NO_EXAMPLES = Examples(test=0, train=0)
 
 
 @dataclass(frozen=True)
@@ -187,8 +190,8 @@ class EvaluationProtocol:
             StageName.CLEAN: self.clean_examples,
             StageName.ROBUST_LOSS: self.robust_loss_examples,
             StageName.FLATNESS: self.flatness_examples,
-            StageName.LANDSCAPE: self.landscape.examples if self.landscape else _NO_EXAMPLES,
-            StageName.WORST_CASE: self.worst_case.examples if self.worst_case else _NO_EXAMPLES,
+            StageName.LANDSCAPE: self.landscape.examples if self.landscape else NO_EXAMPLES,
+            StageName.WORST_CASE: self.worst_case.examples if self.worst_case else NO_EXAMPLES,
             StageName.AUTOATTACK: self.autoattack_examples,
         }
         return examples[stage].count(split)
@@ -256,7 +259,6 @@ class EvaluationProtocol:
 
 
 _PROTOCOL = TypeAdapter(EvaluationProtocol)
-_NO_EXAMPLES = Examples(test=0, train=0)
 
 
 def to_fields(protocol: EvaluationProtocol) -> dict[str, Any]:
@@ -272,182 +274,3 @@ def to_json(protocol: EvaluationProtocol) -> str:
 def from_json(text: str) -> EvaluationProtocol:
     """Parse what `to_json` wrote, bit for bit; pydantic.ValidationError when it is anything else."""
     return _PROTOCOL.validate_json(text)
-
-
-_cifar_pgd = PgdSettings(steps=20, step_size=0.007, restarts=10)
-
-CIFAR10_LINF = EvaluationProtocol(
-    name="cifar10-linf",
-    version=1,
-    dataset="cifar10",
-    threat_model=ThreatModel(Norm.LINF, 8 / 255),
-    seed=0,
-    clean_examples=Examples(test=10_000, train=50_000),
-    robust_loss=_cifar_pgd,
-    robust_loss_examples=Examples(test=1000, train=1000),
-    autoattack=AutoAttackSettings(chunk_size=250),
-    autoattack_examples=Examples(test=1000, train=1000),
-    flatness=FlatnessSettings(Neighborhood(0.5), samples=10, attack=replace(_cifar_pgd, restarts=1)),
-    flatness_examples=Examples(test=1000, train=1000),
-)
-
-CIFAR100_LINF = replace(CIFAR10_LINF, name="cifar100-linf", dataset="cifar100")
-
-SVHN_LINF = replace(CIFAR10_LINF, name="svhn-linf", dataset="svhn", clean_examples=Examples(test=26_032, train=73_257))
-
-_l2_pgd = replace(_cifar_pgd, step_size=0.1)
-
-CIFAR10_L2 = replace(
-    CIFAR10_LINF,
-    name="cifar10-l2",
-    threat_model=ThreatModel(Norm.L2, 0.5),
-    robust_loss=_l2_pgd,
-    flatness=FlatnessSettings(Neighborhood(0.5), samples=10, attack=replace(_l2_pgd, restarts=1)),
-)
-
-_paper_pgd = replace(_cifar_pgd, initialization=Initialization.NORM_UNIFORM, selection=Selection.WRONG_CLASS_CONFIDENCE)
-
-STUTZ2021_CIFAR10 = replace(
-    CIFAR10_LINF,
-    name="stutz2021-cifar10",
-    threat_model=ThreatModel(Norm.LINF, 0.0314),
-    robust_loss=_paper_pgd,
-    flatness=FlatnessSettings(Neighborhood(0.5), samples=10, attack=replace(_paper_pgd, restarts=1)),
-)
-
-# Snapshots on the way and early-stopped ones need a part of the numbers only. What is left is defined as in the full
-# protocol: an early-stopped error is compared with the final one, and a curve ends near the final numbers.
-
-
-def _curve_of(full: EvaluationProtocol, name: str, examples: Examples) -> EvaluationProtocol:
-    """Return the part of `full` that follows a training: robust loss by 3 restarts, and flatness, on `examples`."""
-    return replace(
-        full,
-        name=name,
-        robust_loss=replace(full.robust_loss, restarts=3),
-        robust_loss_examples=examples,
-        autoattack_examples=_NO_EXAMPLES,
-        flatness_examples=examples,
-        rankable=False,
-    )
-
-
-def _stopped_of(full: EvaluationProtocol, name: str) -> EvaluationProtocol:
-    """Return the part of `full` that early-stopped networks need: clean, and AutoAttack on the same test examples."""
-    return replace(
-        full,
-        name=name,
-        robust_loss_examples=_NO_EXAMPLES,
-        autoattack_examples=replace(full.autoattack_examples, train=0),
-        flatness_examples=_NO_EXAMPLES,
-        rankable=False,
-    )
-
-
-_RADII = (0.1, 0.25, 0.5, 0.75, 1.0)
-
-
-def _shape_of(full: EvaluationProtocol, name: str, examples: Examples) -> EvaluationProtocol:
-    """Return what shows the shape of a minimum: robust loss, landscape to both sides, worst case, on `examples`."""
-    positions = (*(-radius for radius in reversed(_RADII)), 0.0, *_RADII)
-    return replace(
-        full,
-        name=name,
-        robust_loss_examples=examples,
-        autoattack_examples=_NO_EXAMPLES,
-        flatness_examples=_NO_EXAMPLES,
-        rankable=False,
-        landscape=LandscapeSettings(positions, examples),
-        worst_case=WorstCaseSettings(xi=0.003, steps=20, step_size=0.25, restarts=10, examples=examples),
-    )
-
-
-CIFAR10_SHAPE = _shape_of(CIFAR10_LINF, "cifar10-shape", Examples(test=500, train=500))
-
-STUTZ2021_CURVE = _curve_of(STUTZ2021_CIFAR10, "stutz2021-curve", Examples(test=500, train=500))
-
-STUTZ2021_STOPPED = _stopped_of(STUTZ2021_CIFAR10, "stutz2021-stopped")
-
-# Radius, budget and counts of digits: docs/decisions/0005-digits-protocol.md holds the measurements behind them.
-_digits_pgd = PgdSettings(steps=20, step_size=0.03, restarts=10)
-
-DIGITS_LINF = EvaluationProtocol(
-    name="digits-linf",
-    version=1,
-    dataset="digits",
-    threat_model=ThreatModel(Norm.LINF, 0.15),
-    seed=0,
-    clean_examples=Examples(test=1000, train=400),
-    robust_loss=_digits_pgd,
-    robust_loss_examples=Examples(test=1000, train=400),
-    autoattack=AutoAttackSettings(chunk_size=200),
-    autoattack_examples=Examples(test=1000, train=400),
-    flatness=FlatnessSettings(Neighborhood(0.5), samples=10, attack=replace(_digits_pgd, restarts=1)),
-    flatness_examples=Examples(test=1000, train=400),
-)
-
-DIGITS_DEMO = replace(
-    DIGITS_LINF,
-    name="digits-demo",
-    robust_loss_examples=Examples(test=400, train=100),
-    autoattack_examples=Examples(test=160, train=20),
-    flatness_examples=Examples(test=400, train=100),
-)
-
-DIGITS_CURVE = _curve_of(DIGITS_DEMO, "digits-curve", Examples(test=200, train=100))
-
-DIGITS_STOPPED = _stopped_of(DIGITS_DEMO, "digits-stopped")
-
-DIGITS_SHAPE = _shape_of(DIGITS_DEMO, "digits-shape", Examples(test=80, train=40))
-
-_smoke_pgd = PgdSettings(steps=3, step_size=0.06, restarts=2)
-
-SMOKE = replace(
-    DIGITS_LINF,
-    name="smoke",
-    clean_examples=Examples(test=24, train=16),
-    robust_loss=_smoke_pgd,
-    robust_loss_examples=Examples(test=12, train=8),
-    autoattack=AutoAttackSettings(chunk_size=4),
-    autoattack_examples=Examples(test=4, train=4),
-    flatness=FlatnessSettings(Neighborhood(0.25), samples=2, attack=replace(_smoke_pgd, restarts=1)),
-    flatness_examples=Examples(test=12, train=8),
-    rankable=False,
-)
-
-PROTOCOLS: dict[str, tuple[EvaluationProtocol, ...]] = {
-    "digits-linf": (DIGITS_LINF,),
-    "digits-demo": (DIGITS_DEMO,),
-    "digits-curve": (DIGITS_CURVE,),
-    "digits-stopped": (DIGITS_STOPPED,),
-    "digits-shape": (DIGITS_SHAPE,),
-    "cifar10-linf": (CIFAR10_LINF,),
-    "cifar10-l2": (CIFAR10_L2,),
-    "cifar100-linf": (CIFAR100_LINF,),
-    "svhn-linf": (SVHN_LINF,),
-    "cifar10-shape": (CIFAR10_SHAPE,),
-    "stutz2021-cifar10": (STUTZ2021_CIFAR10,),
-    "stutz2021-curve": (STUTZ2021_CURVE,),
-    "stutz2021-stopped": (STUTZ2021_STOPPED,),
-    "smoke": (SMOKE,),
-}
-"""Every shipped protocol by name, oldest version first."""
-
-
-def find_protocol(name: str, version: int | None = None) -> EvaluationProtocol:
-    """Return the named protocol, its newest version unless one is asked for.
-
-    Raises:
-        InvalidRequest: no such name or version; the message lists what there is.
-    """
-    versions = PROTOCOLS.get(name)
-    if versions is None:
-        raise InvalidRequest(f"no protocol is called {name!r}; there are {', '.join(PROTOCOLS)}")
-    if version is None:
-        return versions[-1]
-    for protocol in versions:
-        if protocol.version == version:
-            return protocol
-    raise InvalidRequest(
-        f"protocol {name} has no version {version}; it has {', '.join(str(p.version) for p in versions)}"
-    )

@@ -11,8 +11,9 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
-from evaluator.protocol import EvaluationProtocol, find_protocol
+from evaluator.protocol import EvaluationProtocol
 from evaluator.results import Measurement as Number
+from evaluator.shipped import find_protocol
 from leaderboard import board_chart, choices, page_charts
 from leaderboard.access import Rule, access
 from leaderboard.columns import COLUMNS

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
+from evaluator.protocol import EvaluationProtocol
+from evaluator.shipped import PROTOCOLS, find_protocol
 from leaderboard.filters import FACETS, BoardView, offered
 
 _NEAR = 2

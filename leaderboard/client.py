@@ -22,8 +22,8 @@ from evaluator.checkpoint_file import Checkpoint
 from evaluator.exceptions import EvaluatorError, Fault, InvalidRequest
 from evaluator.intake import receive
 from evaluator.messages import printable
-from evaluator.protocol import PROTOCOLS, find_protocol
 from evaluator.scratch import scratch_folder
+from evaluator.shipped import PROTOCOLS, find_protocol
 from leaderboard.progress import transfer
 from leaderboard.remote import Site
 from leaderboard.standing import Standing, standing

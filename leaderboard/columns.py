@@ -5,7 +5,8 @@ from functools import cache
 
 from evaluator.metrics import METRICS, Metric, StageName, Unit
 from evaluator.metrics import column as column_name
-from evaluator.protocol import PROTOCOLS, EvaluationProtocol
+from evaluator.protocol import EvaluationProtocol
+from evaluator.shipped import PROTOCOLS
 from evaluator.types import Direction, Split
 from leaderboard.analysis import STUDIES
 

@@ -9,8 +9,9 @@ from uuid import UUID
 from evaluator.combine import robust_loss_by_example
 from evaluator.exceptions import InvalidResult, StoreUnavailable
 from evaluator.metrics import StageName
-from evaluator.protocol import PROTOCOLS, EvaluationProtocol
+from evaluator.protocol import EvaluationProtocol
 from evaluator.results import Measurement as Number
+from evaluator.shipped import PROTOCOLS
 from evaluator.types import Split
 from leaderboard import selectors, services
 from leaderboard.charts import short

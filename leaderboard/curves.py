@@ -10,8 +10,8 @@ from functools import cache
 from typing import Any
 
 from evaluator.metrics import METRICS, StageName, Unit
-from evaluator.protocol import find_protocol
 from evaluator.results import Measurement as Number
+from evaluator.shipped import find_protocol
 from evaluator.types import Split
 from leaderboard.analysis import STUDIES, Spread
 from leaderboard.columns import COLUMNS, stopped_of

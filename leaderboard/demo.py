@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 
 from evaluator.environment import read_environment
-from evaluator.protocol import find_protocol
+from evaluator.shipped import find_protocol
 from leaderboard import references
 from leaderboard.analysis import STUDIES
 from leaderboard.models import Submission

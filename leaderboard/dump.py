@@ -9,7 +9,8 @@ from typing import Any
 from uuid import UUID
 
 from evaluator.metrics import StageName
-from evaluator.protocol import PROTOCOLS, EvaluationProtocol, from_json, to_json
+from evaluator.protocol import EvaluationProtocol, from_json, to_json
+from evaluator.shipped import PROTOCOLS
 from leaderboard import selectors, services
 from leaderboard.board import SAID
 from leaderboard.figures import as_text

@@ -20,7 +20,7 @@ from django.test import Client  # asks the site as a browser does, middleware an
 from django.urls import Resolver404, resolve, reverse
 
 from evaluator.exceptions import InvalidRequest
-from evaluator.protocol import PROTOCOLS
+from evaluator.shipped import PROTOCOLS
 from leaderboard import dump, report, selectors, throttling
 from leaderboard.analysis import STUDIES
 from leaderboard.models import Submission

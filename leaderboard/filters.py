@@ -9,7 +9,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from evaluator.exceptions import InvalidRequest
-from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
+from evaluator.protocol import EvaluationProtocol
+from evaluator.shipped import PROTOCOLS, find_protocol
 from leaderboard.columns import EARLY_STOPPED, columns_of
 from leaderboard.listing import Listing, Row
 

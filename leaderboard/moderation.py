@@ -7,7 +7,7 @@ from typing import Any
 from django.db.models import F, QuerySet
 
 from evaluator.exceptions import Fault
-from evaluator.protocol import PROTOCOLS
+from evaluator.shipped import PROTOCOLS
 from leaderboard import objections, reruns
 from leaderboard.actions import ACTIONS, Action
 from leaderboard.listing import Row, listing, stamps

@@ -9,7 +9,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from evaluator.exceptions import InvalidRequest
-from evaluator.protocol import PROTOCOLS, find_protocol
+from evaluator.shipped import PROTOCOLS, find_protocol
 from leaderboard import objections, reruns, trail
 from leaderboard.access import Rule, access
 from leaderboard.models import Entry, Objection, Submission

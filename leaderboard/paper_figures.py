@@ -9,7 +9,7 @@ from typing import Any
 from scipy.stats import binomtest
 
 from evaluator.dataset_facts import find_dataset_facts
-from evaluator.protocol import find_protocol
+from evaluator.shipped import find_protocol
 from leaderboard.analysis import Evidence, Spread, Study, Variant
 from leaderboard.figures import AXES, Drawing, Figure, Mark
 from leaderboard.findings import correlation

@@ -10,7 +10,8 @@ from ninja import Router, Schema
 from ninja.decorators import decorate_view
 
 from evaluator.metrics import METRICS
-from evaluator.protocol import PROTOCOLS, to_json
+from evaluator.protocol import to_json
+from evaluator.shipped import PROTOCOLS
 from leaderboard import selectors
 from leaderboard.access import Rule, access
 from leaderboard.api_refusals import refusals

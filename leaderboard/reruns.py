@@ -7,7 +7,8 @@ from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
-from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
+from evaluator.protocol import EvaluationProtocol
+from evaluator.shipped import PROTOCOLS, find_protocol
 from leaderboard import services, trail
 from leaderboard.models import State, Submission
 

@@ -9,8 +9,9 @@ from typing import Any
 from django.db.models import Count, Min, Prefetch, Q
 
 from evaluator.exceptions import InvalidRequest
-from evaluator.protocol import EvaluationProtocol, find_protocol, from_json
+from evaluator.protocol import EvaluationProtocol, from_json
 from evaluator.results import Measurement as Number
+from evaluator.shipped import find_protocol
 from evaluator.types import Split
 from leaderboard.analysis import PAPER, Evidence, Measured, Reported, Study
 from leaderboard.columns import COLUMNS, EARLY_STOPPED, stopped_of

@@ -7,8 +7,8 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from evaluator.metrics import CURVES
-from evaluator.protocol import PROTOCOLS
 from evaluator.results import Curve, curves_from_fields
+from evaluator.shipped import PROTOCOLS
 from leaderboard import selectors
 from leaderboard.access import Rule, access
 from leaderboard.models import Submission

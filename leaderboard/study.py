@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from django.conf import settings
 
 from evaluator.environment import read_environment
-from evaluator.protocol import EvaluationProtocol, find_protocol
+from evaluator.protocol import EvaluationProtocol
+from evaluator.shipped import find_protocol
 from leaderboard import references
 from leaderboard.analysis import Study
 from leaderboard.models import Submission

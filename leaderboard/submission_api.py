@@ -14,7 +14,7 @@ from pydantic import ConfigDict
 
 from evaluator.exceptions import InvalidRequest
 from evaluator.manifest import Manifest, read_options
-from evaluator.protocol import find_protocol
+from evaluator.shipped import find_protocol
 from leaderboard.access import Rule, Scope, access
 from leaderboard.actions import perform
 from leaderboard.api_refusals import refusals

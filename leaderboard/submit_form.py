@@ -6,7 +6,8 @@ from django import forms
 
 from evaluator.architectures import ARCHITECTURES
 from evaluator.manifest import Manifest
-from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
+from evaluator.protocol import EvaluationProtocol
+from evaluator.shipped import PROTOCOLS, find_protocol
 from leaderboard.architecture_forms import options_forms
 from leaderboard.details_form import NO_CONSENT, SAID, DetailsForm, text_field
 from leaderboard.uploads import Wish

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from evaluator.architectures import ARCHITECTURES
 from evaluator.manifest import Manifest, read_options
-from evaluator.protocol import PROTOCOLS, find_protocol
+from evaluator.shipped import PROTOCOLS, find_protocol
 
 EXTRA_DATA = (
     "not stated", "none", "unlabeled images", "generated images", "labeled images", "pretrained weights",

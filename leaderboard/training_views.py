@@ -13,7 +13,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from evaluator.exceptions import InvalidRequest
-from evaluator.protocol import PROTOCOLS, find_protocol
+from evaluator.shipped import PROTOCOLS, find_protocol
 from evaluator.store import Queued, ShardState, TrainingOrder, TrainingRecord
 from leaderboard import services, trail
 from leaderboard.access import Rule, access

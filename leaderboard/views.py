@@ -10,7 +10,7 @@ from django.views.decorators.http import require_safe
 
 from evaluator.combine import BROKEN_BY
 from evaluator.metrics import StageName
-from evaluator.protocol import PROTOCOLS
+from evaluator.shipped import PROTOCOLS
 from evaluator.trust.findings import Verdict
 from evaluator.types import Split
 from leaderboard import curves, objections, page_charts, protocol_history, report, selectors, shape, sharing

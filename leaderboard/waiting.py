@@ -14,7 +14,7 @@ from evaluator.environment import read_environment
 from evaluator.forecast import Forecast, forecast_all, position
 from evaluator.metrics import StageName
 from evaluator.plan import plan
-from evaluator.protocol import PROTOCOLS
+from evaluator.shipped import PROTOCOLS
 from evaluator.store import Pace, Pause, Role, RunState, RunStore, Turn, WorkerRecord
 from leaderboard import selectors
 from leaderboard.health import from_run_store

@@ -9,7 +9,7 @@ import pytest
 
 from evaluator.environment import read_environment
 from evaluator.metrics import CURVES
-from evaluator.protocol import PROTOCOLS
+from evaluator.shipped import PROTOCOLS
 from evaluator.types import Split
 from leaderboard.columns import SHOWN
 from tests.test_house import ROOT, modules

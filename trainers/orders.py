@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from evaluator.exceptions import InvalidRequest
-from evaluator.protocol import PROTOCOLS, EvaluationProtocol, find_protocol
+from evaluator.protocol import EvaluationProtocol
+from evaluator.shipped import PROTOCOLS, find_protocol
 from evaluator.store import TrainingOrder
 from trainers.recipe import Recipe
 

@@ -24,10 +24,10 @@ from evaluator.combine import robust_losses
 from evaluator.datasets import Dataset, load_dataset
 from evaluator.flatness.neighborhood import sphere_sample
 from evaluator.metrics import StageName
-from evaluator.protocol import DIGITS_LINF as PROTOCOL
 from evaluator.protocol import AutoAttackSettings
 from evaluator.results import ShardSpec
 from evaluator.seeding import ExampleNoise, Purpose
+from evaluator.shipped import DIGITS_LINF as PROTOCOL
 from evaluator.stages import device_name, library_versions, measure
 from evaluator.types import Split
 from tests.benchmarks import autoattack, components, engines, memory, scaling, site, training

@@ -20,8 +20,9 @@ from evaluator.batching import LARGEST, fastest_batch_size
 from evaluator.datasets import load_dataset
 from evaluator.devices import find_device
 from evaluator.observed import full_float32, observed
-from evaluator.protocol import CIFAR10_LINF, DIGITS_LINF, EvaluationProtocol
+from evaluator.protocol import EvaluationProtocol
 from evaluator.seeding import GeneratorNoise
+from evaluator.shipped import CIFAR10_LINF, DIGITS_LINF
 from evaluator.types import Split
 from tests.benchmarks import memory
 

@@ -20,8 +20,8 @@ from evaluator.datasets import Dataset
 from evaluator.devices import find_device
 from evaluator.metrics import StageName
 from evaluator.observed import observed
-from evaluator.protocol import CIFAR10_LINF
 from evaluator.results import ShardSpec
+from evaluator.shipped import CIFAR10_LINF
 from evaluator.stages import measure
 from evaluator.types import Split
 

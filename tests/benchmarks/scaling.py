@@ -15,8 +15,9 @@ from uuid import uuid4
 from evaluator.artifacts import Artifacts
 from evaluator.checkpoints import load_for_measuring, open_checkpoint
 from evaluator.evaluation import evaluate
-from evaluator.protocol import DIGITS_LINF, EvaluationProtocol, Examples
+from evaluator.protocol import EvaluationProtocol, Examples
 from evaluator.results import Measurement, ShardSpec
+from evaluator.shipped import DIGITS_LINF
 from evaluator.store import RunStore
 from tests import servers
 from tests.evaluator.reports import report

@@ -47,7 +47,7 @@ def _serve(entries: int, rounds: int) -> dict[str, dict[str, float]]:
     from django.db import connection
     from django.test import Client
 
-    from evaluator.protocol import DIGITS_LINF
+    from evaluator.shipped import DIGITS_LINF
     from leaderboard import throttling
     from leaderboard.models import Submission
     from tests.leaderboard import crowd

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 import yaml
 
-from evaluator.protocol import SMOKE
+from evaluator.shipped import SMOKE
 from evaluator.store import RunStore
 from tests.docker.dockerfile import DOCKER, IMAGES, instructions
 from tests.evaluator.reports import report

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page
 from pytest_django.live_server_helper import LiveServer
 
 from evaluator.exceptions import Fault
-from evaluator.protocol import DIGITS_DEMO
+from evaluator.shipped import DIGITS_DEMO
 from leaderboard import objections, services, trail
 from leaderboard.models import State, Submission
 from tests.end_to_end.test_browser import CHROMIUM, DESKTOP, PHONE, browser

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from evaluator.protocol import DIGITS_DEMO
+from evaluator.shipped import DIGITS_DEMO
 from tests.leaderboard import crowd, factory
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium")

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from evaluator.audits import PIECE_EXAMPLES, Judgement, Measured, Outcome, agree, draw, finding, judge, part_of
 from evaluator.metrics import StageName
 from evaluator.plan import Cost, cut, plan
-from evaluator.protocol import DIGITS_DEMO, SMOKE
 from evaluator.results import ShardResult, ShardSpec
+from evaluator.shipped import DIGITS_DEMO, SMOKE
 from evaluator.trust.findings import Verdict
 from evaluator.types import Split
 from tests.evaluator.reports import report

@@ -33,9 +33,10 @@ from evaluator.manifest import Manifest
 from evaluator.messages import Measured, Ready, Request, answer_to_line
 from evaluator.metrics import StageName
 from evaluator.plan import plan
-from evaluator.protocol import SMOKE, Examples, to_json
+from evaluator.protocol import Examples, to_json
 from evaluator.results import PassCounts, ShardResult, ShardSpec
 from evaluator.sandbox import find_sandbox
+from evaluator.shipped import SMOKE
 from evaluator.stages import device_name, library_versions, measure
 from evaluator.types import Split
 from fixtures.make_tiny import TINY

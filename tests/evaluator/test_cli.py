@@ -12,9 +12,10 @@ from safetensors.torch import load_file, save_file
 from evaluator import cli
 from evaluator.child import MeasuringChild
 from evaluator.metrics import CURVES
-from evaluator.protocol import PROTOCOLS, SMOKE, Examples, LandscapeSettings
+from evaluator.protocol import Examples, LandscapeSettings
 from evaluator.results import evaluation_from_json
 from evaluator.safetensors_header import read_header
+from evaluator.shipped import PROTOCOLS, SMOKE
 from evaluator.store import RunState, RunStore
 
 TINY = Path(__file__).resolve().parents[2] / "fixtures" / "tiny.safetensors"

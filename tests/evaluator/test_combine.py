@@ -12,8 +12,9 @@ from evaluator.combine import check, combine, robust_losses
 from evaluator.exceptions import InvalidResult
 from evaluator.metrics import StageName
 from evaluator.plan import plan
-from evaluator.protocol import SMOKE, Examples, Selection
+from evaluator.protocol import Examples, Selection
 from evaluator.results import PassCounts, ShardResult, ShardSpec, evaluation_from_json, evaluation_to_json
+from evaluator.shipped import SMOKE
 from evaluator.types import Split
 from tests.evaluator.reports import report as plausible_report
 

@@ -12,8 +12,8 @@ from evaluator.evaluation import evaluate
 from evaluator.metrics import METRICS, StageName
 from evaluator.observed import full_float32
 from evaluator.plan import Cost
-from evaluator.protocol import SMOKE, find_protocol
 from evaluator.results import evaluation_from_json, evaluation_to_json, shard_from_json, shard_to_json
+from evaluator.shipped import SMOKE, find_protocol
 from tests.evaluator.models import measured, small_cnn, without_autoattack
 
 

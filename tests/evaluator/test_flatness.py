@@ -11,8 +11,8 @@ from evaluator.datasets import load_dataset
 from evaluator.flatness.neighborhood import perturbed_tensors, sphere_sample
 from evaluator.flatness.perturbation import perturbed
 from evaluator.plan import plan
-from evaluator.protocol import SMOKE
 from evaluator.seeding import ExampleNoise, Purpose
+from evaluator.shipped import SMOKE
 from evaluator.stages import measure
 from evaluator.types import Neighborhood, Split
 from tests.evaluator.models import small_cnn, without_autoattack

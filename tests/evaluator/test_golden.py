@@ -13,7 +13,7 @@ from evaluator.checkpoints import load_model, open_checkpoint
 from evaluator.datasets import load_dataset
 from evaluator.metrics import METRICS, Unit
 from evaluator.observed import observed
-from evaluator.protocol import DIGITS_DEMO
+from evaluator.shipped import DIGITS_DEMO
 from evaluator.types import Split
 from fixtures import make_golden
 

@@ -14,19 +14,10 @@ from evaluator.datasets import load_dataset
 from evaluator.exceptions import InvalidRequest, InvalidResult
 from evaluator.metrics import CURVES, StageName
 from evaluator.plan import plan
-from evaluator.protocol import (
-    CIFAR10_LINF,
-    CIFAR10_SHAPE,
-    DIGITS_DEMO,
-    DIGITS_SHAPE,
-    PROTOCOLS,
-    SMOKE,
-    Examples,
-    LandscapeSettings,
-    to_json,
-)
+from evaluator.protocol import Examples, LandscapeSettings, to_json
 from evaluator.results import Curve, EvaluationResult, ShardSpec, evaluation_from_json, evaluation_to_json
 from evaluator.seeding import ExampleNoise, Purpose
+from evaluator.shipped import CIFAR10_LINF, CIFAR10_SHAPE, DIGITS_DEMO, DIGITS_SHAPE, PROTOCOLS, SMOKE
 from evaluator.stages import measure
 from evaluator.types import Split
 from tests.evaluator.models import measured, small_cnn

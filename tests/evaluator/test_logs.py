@@ -18,7 +18,7 @@ from evaluator.attempts import attempt
 from evaluator.environment import ROOT
 from evaluator.exceptions import StoreUnavailable
 from evaluator.logs import FORMATTERS, JsonFormatter, TextFormatter, about, configuration, without_passwords
-from evaluator.protocol import SMOKE
+from evaluator.shipped import SMOKE
 from evaluator.store import Claim, Role, RunStore, WorkerRegister
 from tests.workers import Evaluation
 

@@ -19,7 +19,8 @@ from evaluator.datasets import load_dataset
 from evaluator.exceptions import InvalidCheckpoint, InvalidRequest
 from evaluator.manifest import Manifest
 from evaluator.packing import Normalization, pack
-from evaluator.protocol import CIFAR10_LINF, Examples
+from evaluator.protocol import Examples
+from evaluator.shipped import CIFAR10_LINF
 from leaderboard.management.commands.pack import Command
 from tests.evaluator.test_datasets import write_cifar
 

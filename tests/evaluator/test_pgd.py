@@ -10,9 +10,10 @@ from evaluator.attacks.budget import norms
 from evaluator.datasets import load_dataset
 from evaluator.exceptions import InvalidCheckpoint
 from evaluator.metrics import StageName
-from evaluator.protocol import SMOKE, Initialization, PgdSettings
+from evaluator.protocol import Initialization, PgdSettings
 from evaluator.results import ShardSpec
 from evaluator.seeding import ExampleNoise, Purpose
+from evaluator.shipped import SMOKE
 from evaluator.stages import measure
 from evaluator.types import Norm, Split, ThreatModel
 from tests.evaluator.models import small_cnn

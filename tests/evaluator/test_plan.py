@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from evaluator.metrics import StageName
 from evaluator.plan import FIRST_EXAMPLES, GROWTH, Cost, cut, plan
-from evaluator.protocol import DIGITS_DEMO, DIGITS_LINF, SMOKE
 from evaluator.results import ShardSpec
+from evaluator.shipped import DIGITS_DEMO, DIGITS_LINF, SMOKE
 from evaluator.types import Split
 
 COSTS = st.builds(Cost, st.integers(1, 1000), st.floats(0, 1e4))

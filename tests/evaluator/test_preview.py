@@ -28,9 +28,10 @@ from evaluator.preview import (
     sample,
     sampled,
 )
-from evaluator.protocol import CIFAR10_LINF, DIGITS_CURVE, DIGITS_LINF, PROTOCOLS, SMOKE, AutoAttackSettings, Examples
+from evaluator.protocol import AutoAttackSettings, Examples
 from evaluator.report_checks import check_values, least_passes
 from evaluator.results import PassCounts, ShardResult, ShardSpec, evaluation_to_json
+from evaluator.shipped import CIFAR10_LINF, DIGITS_CURVE, DIGITS_LINF, PROTOCOLS, SMOKE
 from evaluator.stages import measure
 from evaluator.types import Split
 from fixtures.make_tiny import TINY

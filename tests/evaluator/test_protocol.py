@@ -8,7 +8,8 @@ from evaluator.dataset_facts import find_dataset_facts
 from evaluator.exceptions import InvalidRequest
 from evaluator.metrics import StageName
 from evaluator.plan import plan
-from evaluator.protocol import (
+from evaluator.protocol import Examples, from_json, to_json
+from evaluator.shipped import (
     DIGITS_CURVE,
     DIGITS_DEMO,
     DIGITS_STOPPED,
@@ -17,9 +18,6 @@ from evaluator.protocol import (
     STUTZ2021_CIFAR10,
     STUTZ2021_CURVE,
     STUTZ2021_STOPPED,
-    Examples,
-    from_json,
-    to_json,
 )
 from evaluator.types import Split
 

@@ -16,9 +16,9 @@ from evaluator.combine import check
 from evaluator.datasets import load_dataset
 from evaluator.exceptions import InvalidResult
 from evaluator.metrics import StageName
-from evaluator.protocol import SMOKE
 from evaluator.report_checks import check_labels, check_starts, check_values, least_passes
 from evaluator.results import PassCounts, ShardResult, ShardSpec
+from evaluator.shipped import SMOKE
 from evaluator.stages import measure
 from evaluator.types import Split
 from fixtures.make_tiny import TINY

@@ -22,10 +22,10 @@ from evaluator.environment import ROOT
 from evaluator.exceptions import InvalidSetting
 from evaluator.metrics import StageName
 from evaluator.pipes import PipedProcess
-from evaluator.protocol import SMOKE
 from evaluator.results import ShardSpec
 from evaluator.sandbox import Sandbox, bubblewrap, find_sandbox, landlock, seccomp
 from evaluator.sandbox.walls import Walls
+from evaluator.shipped import SMOKE
 from evaluator.types import Split
 from fixtures.make_tiny import TINY
 from tests.evaluator import probes

@@ -8,7 +8,7 @@ from sqlalchemy import inspect, text
 
 from evaluator.exceptions import DatasetMissing, Fault, InvalidRequest, StoreUnavailable
 from evaluator.metrics import StageName
-from evaluator.protocol import SMOKE
+from evaluator.shipped import SMOKE
 from evaluator.store import Role, RunState, RunStore, ShardState, TrainingOrder, TrainingStore, WorkerRegister
 from tests.evaluator.reports import report
 

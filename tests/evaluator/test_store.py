@@ -23,8 +23,9 @@ from evaluator.exceptions import (
 )
 from evaluator.metrics import StageName
 from evaluator.plan import plan
-from evaluator.protocol import DIGITS_DEMO, DIGITS_LINF, PROTOCOLS, SMOKE, from_json, to_json
+from evaluator.protocol import from_json, to_json
 from evaluator.results import ShardSpec
+from evaluator.shipped import DIGITS_DEMO, DIGITS_LINF, PROTOCOLS, SMOKE
 from evaluator.store import MAX_FAILURES, Claim, RunState, RunStore, Sweep, engine
 from evaluator.types import Split
 from tests.evaluator.reports import report

@@ -14,8 +14,8 @@ from evaluator.combine import combine
 from evaluator.exceptions import Fault, InvalidResult, LostLease
 from evaluator.metrics import StageName
 from evaluator.plan import plan
-from evaluator.protocol import SMOKE
 from evaluator.results import ShardResult
+from evaluator.shipped import SMOKE
 from evaluator.store import MAX_FAILURES, Claim, Role, RunState, RunStore, ShardState, WorkerRegister
 from evaluator.trust.findings import Verdict
 from tests.evaluator.reports import report

@@ -10,8 +10,8 @@ from evaluator.exceptions import InvalidCheckpoint, InvalidResult, LostLease, Sh
 from evaluator.metrics import StageName
 from evaluator.plan import plan
 from evaluator.preview import plan_preview, preview_of
-from evaluator.protocol import DIGITS_CURVE, DIGITS_DEMO, SMOKE
 from evaluator.results import ShardResult
+from evaluator.shipped import DIGITS_CURVE, DIGITS_DEMO, SMOKE
 from evaluator.store import MAX_FAILURES, Claim, RunState, RunStore
 from tests.evaluator.reports import report
 

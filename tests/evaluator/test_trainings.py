@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from evaluator.exceptions import DatasetMissing, Fault, FolderBusy, InvalidRequest, LostLease
-from evaluator.protocol import DIGITS_DEMO, DIGITS_LINF
+from evaluator.shipped import DIGITS_DEMO, DIGITS_LINF
 from evaluator.store import MAX_FAILURES, HandIn, Queued, RunStore, ShardState, TrainingOrder, TrainingStore
 
 AT = TrainingOrder(

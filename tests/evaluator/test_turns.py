@@ -7,7 +7,7 @@ import pytest
 from evaluator import intervals
 from evaluator.metrics import StageName
 from evaluator.plan import plan
-from evaluator.protocol import DIGITS_DEMO, SMOKE
+from evaluator.shipped import DIGITS_DEMO, SMOKE
 from evaluator.store import RunState, RunStore
 from tests.evaluator.reports import report
 

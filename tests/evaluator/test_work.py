@@ -18,8 +18,9 @@ from evaluator.datasets import load_dataset
 from evaluator.evaluation import evaluate
 from evaluator.exceptions import ArtifactsUnavailable, Fault, InvalidSetting, StoreUnavailable
 from evaluator.metrics import StageName
-from evaluator.protocol import SMOKE, Examples
+from evaluator.protocol import Examples
 from evaluator.results import ShardResult
+from evaluator.shipped import SMOKE
 from evaluator.stages import measure
 from evaluator.store import Claim, Role, RunState, RunStore, WorkerRegister
 from evaluator.work import work

@@ -15,7 +15,7 @@ import pytest
 from evaluator.broker import WAKE_UPS
 from evaluator.checkpoints import load_for_measuring, open_checkpoint
 from evaluator.evaluation import evaluate
-from evaluator.protocol import SMOKE
+from evaluator.shipped import SMOKE
 from evaluator.store import RunState
 from fixtures.make_tiny import TINY
 from tests import servers

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from evaluator.protocol import SMOKE
+from evaluator.shipped import SMOKE
 from evaluator.store import Role, RunStore, TrainingStore, WorkerRegister
 
 SHA = "ab" * 32

@@ -15,8 +15,9 @@ from evaluator.flatness import worst_case
 from evaluator.flatness.neighborhood import displacement
 from evaluator.metrics import StageName
 from evaluator.plan import Cost, cut, plan
-from evaluator.protocol import CIFAR10_SHAPE, DIGITS_SHAPE, SMOKE, Examples, WorstCaseSettings
+from evaluator.protocol import Examples, WorstCaseSettings
 from evaluator.results import ShardSpec
+from evaluator.shipped import CIFAR10_SHAPE, DIGITS_SHAPE, SMOKE
 from evaluator.stages import measure
 from evaluator.types import Neighborhood, Norm, Split, ThreatModel
 from tests.evaluator.models import measured, small_cnn

@@ -9,8 +9,9 @@ from evaluator.architectures import zoo
 from evaluator.architectures.zoo import load_zoo_model
 from evaluator.datasets import load_dataset
 from evaluator.exceptions import ArtifactMissing, InvalidCheckpoint, InvalidRequest
-from evaluator.protocol import CIFAR10_LINF, PROTOCOLS, Examples
+from evaluator.protocol import Examples
 from evaluator.results import evaluation_from_json
+from evaluator.shipped import CIFAR10_LINF, PROTOCOLS
 from evaluator.types import Norm, Split
 from tests.evaluator.test_datasets import write_cifar
 

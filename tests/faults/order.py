@@ -9,8 +9,9 @@ from uuid import UUID
 from evaluator.checkpoints import load_for_measuring, open_checkpoint
 from evaluator.evaluation import evaluate
 from evaluator.plan import plan
-from evaluator.protocol import SMOKE, EvaluationProtocol
+from evaluator.protocol import EvaluationProtocol
 from evaluator.results import EvaluationResult, ShardSpec
+from evaluator.shipped import SMOKE
 from evaluator.store import RunState, ShardState
 from evaluator.store.records import ACTIVE
 from evaluator.store.rows import ShardRow

@@ -6,7 +6,8 @@ import pytest
 
 from evaluator.broker import WAKE_UPS
 from evaluator.metrics import StageName
-from evaluator.protocol import SMOKE, AutoAttackSettings, Examples
+from evaluator.protocol import AutoAttackSettings, Examples
+from evaluator.shipped import SMOKE
 from evaluator.store import RunState, ShardState
 from tests.faults.conftest import messages
 from tests.faults.order import assert_all_in_order, end

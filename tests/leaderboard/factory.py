@@ -9,8 +9,9 @@ from evaluator.combine import BROKEN_BY
 from evaluator.manifest import METADATA_KEY, Manifest
 from evaluator.metrics import StageName
 from evaluator.preview import sample
-from evaluator.protocol import DIGITS_DEMO, EvaluationProtocol
+from evaluator.protocol import EvaluationProtocol
 from evaluator.results import PassCounts, ShardResult, ShardSpec
+from evaluator.shipped import DIGITS_DEMO
 from leaderboard import services
 from leaderboard.models import Submission
 from tests.evaluator.reports import probes

@@ -1,7 +1,7 @@
 """Made evidence of a study, without a site: numbers that follow from one `badness` a checkpoint."""
 
-from evaluator.protocol import DIGITS_DEMO
 from evaluator.results import Measurement
+from evaluator.shipped import DIGITS_DEMO
 from evaluator.types import Split
 from leaderboard.analysis import STUDIES, Evidence, Measured
 from trainers.recipe import load_recipe

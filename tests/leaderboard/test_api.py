@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from evaluator.protocol import DIGITS_DEMO, SMOKE
+from evaluator.shipped import DIGITS_DEMO, SMOKE
 from leaderboard import services, tokens
 from leaderboard.access import Scope
 from leaderboard.api import api

@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from evaluator.protocol import DIGITS_DEMO, PROTOCOLS
+from evaluator.shipped import DIGITS_DEMO, PROTOCOLS
 from leaderboard import board_chart, listing
 from leaderboard.models import Entry, Measurement, Submission
 from tests.leaderboard import crowd

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from evaluator.protocol import DIGITS_DEMO
 from evaluator.results import Measurement
+from evaluator.shipped import DIGITS_DEMO
 from evaluator.types import Split
 from leaderboard import board_chart, charts
 from leaderboard.board_chart import Point

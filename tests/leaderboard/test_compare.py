@@ -9,7 +9,7 @@ import pytest
 from django.test import Client
 
 from evaluator.combine import BROKEN_BY
-from evaluator.protocol import DIGITS_DEMO, SMOKE
+from evaluator.shipped import DIGITS_DEMO, SMOKE
 from leaderboard import comparing, services
 from leaderboard.listing import listing, stamps
 from leaderboard.models import Entry, Submission

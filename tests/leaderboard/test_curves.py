@@ -5,8 +5,9 @@ from html import unescape
 import pytest
 
 from evaluator.metrics import METRICS
-from evaluator.protocol import DIGITS_CURVE, DIGITS_DEMO, DIGITS_STOPPED, EvaluationProtocol
+from evaluator.protocol import EvaluationProtocol
 from evaluator.results import Measurement
+from evaluator.shipped import DIGITS_CURVE, DIGITS_DEMO, DIGITS_STOPPED
 from evaluator.types import Split
 from leaderboard import charts
 from leaderboard.curve_charts import curves_chart, curves_svg

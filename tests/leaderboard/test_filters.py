@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluator.protocol import DIGITS_LINF, PROTOCOLS
 from evaluator.results import Measurement
+from evaluator.shipped import DIGITS_LINF, PROTOCOLS
 from evaluator.types import Split
 from leaderboard.filters import FACETS, BoardView, Narrowed, every_column, known_values, narrow, orders, parse
 from leaderboard.filters import ordered as in_order

@@ -4,7 +4,7 @@ import altair as alt
 import pytest
 import vl_convert
 
-from evaluator.protocol import DIGITS_DEMO
+from evaluator.shipped import DIGITS_DEMO
 from leaderboard.board_chart import points_table, rloss_against_flatness
 from leaderboard.comparison_chart import Compared, comparison, comparison_table
 from leaderboard.paper_figures import draw_up

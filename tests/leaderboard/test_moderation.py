@@ -12,7 +12,7 @@ from django.db import IntegrityError, InternalError, transaction
 from django.test import Client
 
 from evaluator.exceptions import DatasetMissing, InvalidRequest
-from evaluator.protocol import DIGITS_DEMO, SMOKE
+from evaluator.shipped import DIGITS_DEMO, SMOKE
 from evaluator.store import Role
 from evaluator.trust.findings import Verdict
 from leaderboard import objections, services, throttling, trail

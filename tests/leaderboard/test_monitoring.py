@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from evaluator.environment import ROOT
 from evaluator.exceptions import DatasetMissing
-from evaluator.protocol import SMOKE
+from evaluator.shipped import SMOKE
 from evaluator.store import Role
 from leaderboard import dispatch, services
 from leaderboard.monitoring import WORKER_STATES

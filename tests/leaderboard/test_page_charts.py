@@ -10,7 +10,7 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 
-from evaluator.protocol import DIGITS_DEMO
+from evaluator.shipped import DIGITS_DEMO
 from leaderboard import charts, drawings, page_charts, report, selectors
 from leaderboard.analysis import STUDIES
 from tests.leaderboard import factory

@@ -11,7 +11,7 @@ from django.test import Client
 
 from evaluator.exceptions import DatasetMissing
 from evaluator.metrics import METRICS
-from evaluator.protocol import DIGITS_DEMO, DIGITS_LINF, PROTOCOLS, SMOKE
+from evaluator.shipped import DIGITS_DEMO, DIGITS_LINF, PROTOCOLS, SMOKE
 from leaderboard import selectors, services
 from leaderboard.board_api import board_json
 from tests.leaderboard import factory

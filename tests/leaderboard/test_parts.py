@@ -9,7 +9,8 @@ import pytest
 from django.test import Client
 
 from evaluator.metrics import METRICS
-from evaluator.protocol import DIGITS_CURVE, DIGITS_STOPPED, EvaluationProtocol
+from evaluator.protocol import EvaluationProtocol
+from evaluator.shipped import DIGITS_CURVE, DIGITS_STOPPED
 from leaderboard import selectors
 from leaderboard.models import Measurement, Submission
 from tests.leaderboard import factory

@@ -13,8 +13,8 @@ from django.test import Client
 
 from evaluator.metrics import StageName
 from evaluator.preview import Preview
-from evaluator.protocol import DIGITS_DEMO, SMOKE
 from evaluator.results import evaluation_to_json
+from evaluator.shipped import DIGITS_DEMO, SMOKE
 from fixtures.make_tiny import TINY
 from leaderboard import dump, reruns, services, tokens
 from leaderboard.access import Scope

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from django.test import Client
 
-from evaluator.protocol import DIGITS_DEMO, PROTOCOLS, SMOKE, EvaluationProtocol, Examples
+from evaluator.protocol import EvaluationProtocol, Examples
+from evaluator.shipped import DIGITS_DEMO, PROTOCOLS, SMOKE
 from leaderboard.protocol_history import Change, changes, flat, history, sentences
 from leaderboard.views import CHANGELOG
 from tests.leaderboard import factory

@@ -9,7 +9,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from evaluator.exceptions import DatasetMissing
-from evaluator.protocol import SMOKE
+from evaluator.shipped import SMOKE
 from evaluator.store import Role, RunState, RunStore, WorkerRegister
 from leaderboard import services
 from leaderboard.models import State

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluator.exceptions import InvalidRequest
-from evaluator.protocol import find_protocol
+from evaluator.shipped import find_protocol
 from evaluator.types import Norm
 from leaderboard import reported, selectors
 from leaderboard.models import ReportedResult

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from evaluator.protocol import PROTOCOLS, SMOKE
+from evaluator.shipped import PROTOCOLS, SMOKE
 from leaderboard import quotas, reruns, services
 from leaderboard.models import Entry, StaffAct, State, Submission
 from tests.leaderboard import factory

@@ -20,7 +20,7 @@ from evaluator.exceptions import (
     InvalidRequest,
     LostLease,
 )
-from evaluator.protocol import CIFAR10_LINF, DIGITS_LINF, SMOKE
+from evaluator.shipped import CIFAR10_LINF, DIGITS_LINF, SMOKE
 from evaluator.store import RunState
 from leaderboard import services
 from leaderboard.models import Entry, Measurement, ReportedResult, State, Submission

@@ -13,8 +13,9 @@ from django.test import Client
 from evaluator.environment import read_environment
 from evaluator.exceptions import InvalidResult
 from evaluator.metrics import CURVES
-from evaluator.protocol import DIGITS_DEMO, DIGITS_SHAPE, PROTOCOLS, Examples
+from evaluator.protocol import Examples
 from evaluator.results import curves_from_fields, evaluation_to_json
+from evaluator.shipped import DIGITS_DEMO, DIGITS_SHAPE, PROTOCOLS
 from leaderboard import services
 from leaderboard.models import Entry, Submission
 from leaderboard.shape_chart import shape_figure, shape_svg

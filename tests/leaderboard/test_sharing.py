@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from evaluator.protocol import SMOKE
+from evaluator.shipped import SMOKE
 from leaderboard import services, sharing
 from leaderboard.models import Submission
 from tests.leaderboard import crowd, factory

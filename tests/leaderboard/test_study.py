@@ -6,7 +6,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from evaluator.exceptions import InvalidRequest
-from evaluator.protocol import find_protocol
+from evaluator.shipped import find_protocol
 from leaderboard.analysis import STUDIES
 from leaderboard.study import CURVES, Plan
 from trainers.loop import TrainedVariant

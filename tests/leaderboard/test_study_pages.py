@@ -11,7 +11,7 @@ import pytest
 from django.core.management import call_command
 from django.test import Client
 
-from evaluator.protocol import DIGITS_DEMO, find_protocol
+from evaluator.shipped import DIGITS_DEMO, find_protocol
 from leaderboard import report, selectors
 from leaderboard.analysis import STUDIES
 from leaderboard.paper_figures import FIGURES

@@ -17,7 +17,7 @@ from evaluator.architectures import ARCHITECTURES
 from evaluator.artifacts import Artifacts
 from evaluator.checkpoint_file import open_checkpoint
 from evaluator.environment import read_environment
-from evaluator.protocol import SMOKE
+from evaluator.shipped import SMOKE
 from leaderboard import form_files, services, submit_form
 from leaderboard.actions import ACTIONS
 from leaderboard.architecture_forms import OptionsForm

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from evaluator.environment import ROOT
-from evaluator.protocol import DIGITS_DEMO, DIGITS_LINF
+from evaluator.shipped import DIGITS_DEMO, DIGITS_LINF
 from leaderboard import services
 from leaderboard.management.commands.train import Command
 from leaderboard.models import State, Submission

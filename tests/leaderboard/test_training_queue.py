@@ -8,7 +8,7 @@ from kombu.exceptions import OperationalError
 from evaluator.artifacts import Artifacts
 from evaluator.environment import read_environment
 from evaluator.exceptions import DatasetMissing
-from evaluator.protocol import DIGITS_DEMO, DIGITS_LINF
+from evaluator.shipped import DIGITS_DEMO, DIGITS_LINF
 from evaluator.store import ShardState
 from leaderboard import dispatch, services
 from leaderboard.management.commands.train import Command

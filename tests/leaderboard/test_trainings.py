@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from django.test import Client
 
-from evaluator.protocol import DIGITS_CURVE, DIGITS_DEMO, DIGITS_LINF, DIGITS_STOPPED, SMOKE, STUTZ2021_STOPPED
+from evaluator.shipped import DIGITS_CURVE, DIGITS_DEMO, DIGITS_LINF, DIGITS_STOPPED, SMOKE, STUTZ2021_STOPPED
 from leaderboard import listing, selectors, services
 from leaderboard.columns import EARLY_STOPPED, columns_of, stopped_of
 from leaderboard.models import Entry, Measurement, State, Submission

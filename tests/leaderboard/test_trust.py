@@ -10,7 +10,7 @@ from django.utils.html import escape
 
 from evaluator.manifest import METADATA_KEY, Manifest
 from evaluator.metrics import StageName
-from evaluator.protocol import DIGITS_DEMO
+from evaluator.shipped import DIGITS_DEMO
 from evaluator.trust.findings import CHECKS, Source
 from evaluator.trust.judgement import CLAIM
 from leaderboard import selectors, services

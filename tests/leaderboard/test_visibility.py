@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from evaluator.exceptions import DatasetMissing, InvalidCheckpoint
-from evaluator.protocol import SMOKE
+from evaluator.shipped import SMOKE
 from leaderboard import services
 from leaderboard.models import Entry, Measurement, State, Submission
 from tests.leaderboard import factory

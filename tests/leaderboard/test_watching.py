@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from evaluator import exceptions
 from evaluator.exceptions import DatasetMissing, Fault, InvalidCheckpoint, MeasuringDied
 from evaluator.forecast import Forecast
-from evaluator.protocol import SMOKE
+from evaluator.shipped import SMOKE
 from evaluator.store import Role
 from leaderboard import hints, services
 from leaderboard.models import State, Submission

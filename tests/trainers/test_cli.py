@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from evaluator.checkpoint_file import open_checkpoint
-from evaluator.protocol import DIGITS_LINF
+from evaluator.shipped import DIGITS_LINF
 from trainers import cli
 from trainers.differences import listing, markdown
 from trainers.loop import EpochRecord

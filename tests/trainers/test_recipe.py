@@ -8,7 +8,7 @@ import pytest
 from evaluator.architectures import parse_options
 from evaluator.dataset_facts import find_dataset_facts
 from evaluator.exceptions import InvalidRequest
-from evaluator.protocol import PROTOCOLS
+from evaluator.shipped import PROTOCOLS
 from trainers.recipe import FOLDER, Recipe, list_recipes, list_sweeps, load_recipe, override
 
 ROOT = Path(__file__).resolve().parents[2]

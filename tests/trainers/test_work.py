@@ -9,7 +9,7 @@ from sqlalchemy import text
 from evaluator.artifacts import Artifacts
 from evaluator.checkpoint_file import open_checkpoint
 from evaluator.exceptions import Fault
-from evaluator.protocol import DIGITS_DEMO
+from evaluator.shipped import DIGITS_DEMO
 from evaluator.store import RunStore, ShardState, TrainingOrder, TrainingRecord, TrainingStore
 from tests.trainers.recipes_for_tests import tiny
 from trainers.folder import Files, training_folder

@@ -9,7 +9,7 @@ import pytest
 
 from evaluator.artifacts import Artifacts
 from evaluator.broker import TRAINING_QUEUE
-from evaluator.protocol import DIGITS_DEMO
+from evaluator.shipped import DIGITS_DEMO
 from evaluator.store import ShardState, TrainingOrder, TrainingRecord, TrainingStore
 from tests.trainers.recipes_for_tests import tiny
 from tests.workers import PATIENCE_SECONDS, Place

@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from evaluator.exceptions import EvaluatorError
-from evaluator.protocol import find_protocol
+from evaluator.shipped import find_protocol
 from leaderboard import reruns
 
 

@@ -15,8 +15,8 @@ from django.urls import reverse
 
 from evaluator.exceptions import EvaluatorError
 from evaluator.intake import receive
-from evaluator.protocol import find_protocol
 from evaluator.scratch import scratch_folder
+from evaluator.shipped import find_protocol
 from leaderboard import client, services
 from leaderboard.details_form import SAID, read_details
 from leaderboard.models import Submission

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from evaluator.attacks import graphs, pgd
 from evaluator.attacks.autoattack import driver
 from evaluator.attacks.graphs import Forward, Replayed, replayed
-from evaluator.protocol import SMOKE
+from evaluator.shipped import SMOKE
 from tests.evaluator.attacks.parity import CASES, attacked
 from tests.evaluator.models import small_cnn, without_autoattack
 

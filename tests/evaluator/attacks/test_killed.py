@@ -18,8 +18,9 @@ from evaluator.attacks.autoattack import Implementation, first_broken_by
 from evaluator.checkpoints import load_for_measuring, open_checkpoint
 from evaluator.datasets import load_dataset
 from evaluator.metrics import StageName
-from evaluator.protocol import SMOKE, EvaluationProtocol, Examples
+from evaluator.protocol import EvaluationProtocol, Examples
 from evaluator.results import ShardResult, ShardSpec
+from evaluator.shipped import SMOKE
 from evaluator.stages import measure
 from evaluator.store import RunStore
 from evaluator.types import Norm, Split, ThreatModel

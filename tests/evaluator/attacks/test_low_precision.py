@@ -11,8 +11,9 @@ from evaluator.attacks.autoattack.passes import in_bfloat16
 from evaluator.evaluation import evaluate
 from evaluator.exceptions import InvalidRequest
 from evaluator.observed import observed
-from evaluator.protocol import PROTOCOLS, SMOKE, AutoAttackSettings, from_json, to_json
+from evaluator.protocol import AutoAttackSettings, from_json, to_json
 from evaluator.results import evaluation_from_json, evaluation_to_json
+from evaluator.shipped import PROTOCOLS, SMOKE
 from evaluator.types import AutoAttackVersion, Norm, ThreatModel
 from tests.evaluator.attacks.parity import CASES, attacked, by_reference, shortened
 from tests.evaluator.models import small_cnn

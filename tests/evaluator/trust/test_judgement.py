@@ -11,8 +11,9 @@ from evaluator.combine import check, combine
 from evaluator.exceptions import InvalidResult
 from evaluator.metrics import StageName
 from evaluator.plan import plan
-from evaluator.protocol import SMOKE, EvaluationProtocol, Examples
+from evaluator.protocol import EvaluationProtocol, Examples
 from evaluator.results import EvaluationResult, PassCounts, ShardResult, ShardSpec
+from evaluator.shipped import SMOKE
 from evaluator.trust.findings import CHECKS, LARGEST, Source, Verdict
 from evaluator.trust.judgement import CLAIM, judge_claim
 from evaluator.types import Split

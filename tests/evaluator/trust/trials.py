@@ -12,8 +12,9 @@ from evaluator.datasets import load_dataset
 from evaluator.metrics import StageName
 from evaluator.observed import full_float32, observed
 from evaluator.plan import plan
-from evaluator.protocol import DIGITS_LINF, Examples
+from evaluator.protocol import Examples
 from evaluator.results import EvaluationResult, PassCounts, ShardResult
+from evaluator.shipped import DIGITS_LINF
 from evaluator.stages import measure
 from evaluator.trust.findings import CHECKS, Finding
 from evaluator.trust.judgement import CLAIM, judge_claim
