@@ -3,9 +3,12 @@
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, here and in processes started from here
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is slow at any moment
+hypothesis.settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -33,7 +33,7 @@ def shards(size: int) -> list[ShardSpec]:
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 1 << 30), size=st.integers(4, 200), share=st.floats(0.001, 1))
 def test_pieces_lie_in_their_shards_and_one_at_least_is_attacked(seed, size, share):
     specs = shards(size)

@@ -24,7 +24,7 @@ def points(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.mark.parametrize("norm", Norm)
 @given(seed=st.integers(0, 2**31), epsilon=st.floats(1e-3, 2))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_projected_point_is_in_box_and_ball_and_stays_there(norm, seed, epsilon):
     images, candidates = points(seed)
     budget = ThreatModel(norm, epsilon)

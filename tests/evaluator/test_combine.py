@@ -79,7 +79,7 @@ def parts(draw):
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(parts())
 def test_a_part_of_the_stages_gives_exactly_its_numbers(part):
     with pytest.MonkeyPatch.context() as patch:

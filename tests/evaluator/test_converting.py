@@ -48,7 +48,7 @@ def test_every_accepted_kind_of_number_comes_out_bit_for_bit(tmp_path, dtype):
     assert_same(state, converted(state, tmp_path))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     shape=st.lists(st.integers(0, 3), max_size=4),
     order=st.randoms(use_true_random=False),

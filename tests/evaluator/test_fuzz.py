@@ -19,7 +19,7 @@ from evaluator.pickle_scan import scan
 from evaluator.safetensors_header import DTYPE_BYTES, read_header
 from tests.evaluator.hostile import TINY, state, tensor, text, zip_of
 
-bounded = settings(max_examples=150, deadline=None)
+bounded = settings(max_examples=150)
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),

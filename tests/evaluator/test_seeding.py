@@ -17,7 +17,7 @@ def noise(indices: list[int], *, seed: int = 0, purpose: Purpose = Purpose.ROBUS
 
 
 @given(st.lists(st.integers(0, 10_000), min_size=1, max_size=8), st.randoms())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_an_example_draws_the_same_in_any_batch_and_order(indices, random):
     shuffled = random.sample(indices, len(indices))
     together = noise(shuffled).uniform((len(shuffled), 3, 2))

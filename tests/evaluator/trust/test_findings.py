@@ -21,7 +21,7 @@ def test_honest_networks_pass_and_cheaters_do_not(check) -> None:
 
 
 @EVERY_CHECK
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seen=st.floats(-LARGEST, LARGEST))
 def test_a_verdict_is_what_the_thresholds_say(check, seen: float) -> None:
     finding = check.judge(seen)
