@@ -68,7 +68,7 @@ def test_whatever_is_asked_is_answered_as_the_description_says(mode: GenerationM
             continue
 
         @settings(
-            max_examples=15, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
+            max_examples=15, derandomize=True, database=None, phases=[Phase.generate],
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
         )  # fmt: skip
         @given(case=operation.as_strategy(generation_mode=mode))

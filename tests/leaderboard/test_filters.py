@@ -18,7 +18,7 @@ from leaderboard.ranking import Standing
 VALUES = {"architecture": ("cnn", "resnet"), "data": ("none", "not stated"), "division": ("reference", "submitted"),
           "trust": ("flagged", "no flags")}  # fmt: skip
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-unhurried = settings(max_examples=40, deadline=None)
+bounded = settings(max_examples=40)
 
 
 @st.composite
@@ -70,13 +70,13 @@ def read(query: str) -> tuple[BoardView, list[str]]:
     return parse(parse_qs(query, keep_blank_values=True), {})
 
 
-@unhurried
+@bounded
 @given(views())
 def test_a_permanent_link_leads_to_its_view_whatever_is_published(view: BoardView) -> None:
     assert read(view.query()) == (view, [])
 
 
-@unhurried
+@bounded
 @given(
     st.dictionaries(
         st.sampled_from(["protocol", "version", "dataset", "norm", "q", "sort", "columns", "beside", "page", *FACETS])
@@ -108,7 +108,7 @@ def test_the_fullest_protocol_on_offer_is_shown_when_none_is_named() -> None:
     assert parse({"dataset": ["digits"], "protocol": ["cifar10-l2"]}, counts)[0].protocol.name == "cifar10-l2"
 
 
-@unhurried
+@bounded
 @given(listings(), choices(), st.sampled_from(["", "at", "WITH at", "entry-1", "nowhere"]))
 def test_a_view_leaves_the_rows_that_are_all_of_it_at_once(listing: Listing, chosen, text: str) -> None:
     view = BoardView(DIGITS_LINF, chosen=chosen, text=text)
@@ -121,7 +121,7 @@ def test_a_view_leaves_the_rows_that_are_all_of_it_at_once(listing: Listing, cho
     assert list(narrow(view, listing).rows) == expected
 
 
-@unhurried
+@bounded
 @given(listings(), choices(), st.sampled_from(["", "at"]))
 def test_the_count_at_a_value_is_what_choosing_it_alone_would_leave(listing: Listing, chosen, text: str) -> None:
     view = BoardView(DIGITS_LINF, chosen=chosen, text=text)
@@ -132,7 +132,7 @@ def test_the_count_at_a_value_is_what_choosing_it_alone_would_leave(listing: Lis
             assert counts[name].get(value, 0) == len(alone.rows)
 
 
-@unhurried
+@bounded
 @given(listings(), st.sampled_from(["", "-"]), st.sampled_from(["clean_loss_test", "title", "stored_numbers", "rank"]))
 def test_an_order_keeps_every_row_and_puts_unknown_values_last(listing: Listing, sign: str, name: str) -> None:
     def value(row: Row) -> object:
@@ -146,7 +146,7 @@ def test_an_order_keeps_every_row_and_puts_unknown_values_last(listing: Listing,
     assert values[: len(known)] == sorted(known, reverse=bool(sign))
 
 
-@unhurried
+@bounded
 @given(listings())
 def test_a_value_that_no_entry_has_is_left_out_with_a_sentence(listing: Listing) -> None:
     view, notes = known_values(BoardView(DIGITS_LINF, chosen={"trust": ("beautiful",)}), listing)

@@ -1,7 +1,7 @@
 """Ranking: total, stable, and honest about what it cannot tell apart."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evaluator.exceptions import InvalidRequest
@@ -9,7 +9,6 @@ from leaderboard.ranking import Contestant, pareto_front, rank
 from leaderboard.statistics import mcnemar
 
 N = 30
-unhurried = settings(deadline=None)
 
 
 @st.composite
@@ -19,7 +18,6 @@ def fields(draw: st.DrawFn) -> list[Contestant]:
     return [Contestant(f"entry-{i}", bits.count("0") / N, draw(losses), bits) for i, bits in enumerate(outcomes)]
 
 
-@unhurried
 @given(fields(), st.randoms())
 def test_everybody_gets_one_rank_whatever_the_order_of_arrival(field: list[Contestant], random) -> None:
     shuffled = random.sample(field, len(field))
@@ -27,7 +25,6 @@ def test_everybody_gets_one_rank_whatever_the_order_of_arrival(field: list[Conte
     assert rank(field).keys() == {one.key for one in field}
 
 
-@unhurried
 @given(fields())
 def test_a_rank_is_one_more_than_the_number_of_better_entries(field: list[Contestant]) -> None:
     standings = rank(field)
@@ -36,7 +33,6 @@ def test_a_rank_is_one_more_than_the_number_of_better_entries(field: list[Contes
         assert standings[one.key].rank == 1 + better
 
 
-@unhurried
 @given(fields())
 def test_a_tie_group_is_led_by_its_best_and_groups_do_not_interleave(field: list[Contestant]) -> None:
     standings = sorted(rank(field).values(), key=lambda standing: (standing.rank, standing.tied_with))
@@ -46,7 +42,6 @@ def test_a_tie_group_is_led_by_its_best_and_groups_do_not_interleave(field: list
     assert set(leaders) <= {standing.rank for standing in standings}
 
 
-@unhurried
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), max_size=8))
 def test_on_the_pareto_front_is_whom_nobody_beats(points: list[tuple[int, ...]]) -> None:
     named = {str(number): point for number, point in enumerate(points)}

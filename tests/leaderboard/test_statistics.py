@@ -84,7 +84,7 @@ def clustered(rows: list[tuple]):
     return clustered_correlation(*([row[i] for row in rows] for i in (1, 2, 3)))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(measured, st.randoms())
 def test_a_clustered_correlation_depends_on_no_order_and_no_name(rows: list[tuple], random) -> None:
     shuffled = random.sample(rows, len(rows))
@@ -93,7 +93,7 @@ def test_a_clustered_correlation_depends_on_no_order_and_no_name(rows: list[tupl
         assert correlation(rows) == correlation(shuffled) == correlation(renamed)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(measured, st.integers(2, 3))
 def test_clusters_of_equal_copies_change_nothing(rows: list[tuple], copies: int) -> None:
     alone = [(group, (cluster, number), x, y) for number, (group, cluster, x, y) in enumerate(rows)]
@@ -102,13 +102,13 @@ def test_clusters_of_equal_copies_change_nothing(rows: list[tuple], copies: int)
     assert clustered(alone) == rank_correlation(*list(zip(*alone, strict=True))[2:])
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(measured)
 def test_a_correlation_within_one_group_is_that_of_its_clusters(rows: list[tuple]) -> None:
     assert within([("only", *rest) for _, *rest in rows]) == clustered(rows)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(measured)
 def test_a_correlation_within_groups_lies_between_those_of_the_groups(rows: list[tuple]) -> None:
     alone = [clustered([row for row in rows if row[0] == group]) for group in (0, 1)]
