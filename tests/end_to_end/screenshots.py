@@ -55,6 +55,8 @@ PAGES = {
     "narrowed": Shown("The board, narrowed by a search, with columns of one’s choice",
                       "/?q=at&columns=robust_error_test,clean_error_test,flatness_test,seconds,published"),
     "entry": Shown("An entry", "/entries/{first}/"),
+    "training": Shown("How an entry was trained", "/entries/{trained}/#training"),
+    "shape": Shown("The shape of its minimum", "/entries/{trained}/#shape"),
     "compare": Shown("Entries side by side", "/compare/?e={first}&e={second}"),
     "analysis": Shown("The analysis", "/analysis/"),
     "queue": Shown("The queue", "/queue/"),
@@ -64,6 +66,7 @@ PAGES = {
     "sign-up": Shown("Signing up", "/account/signup/"),
     "submit": Shown("Handing in a checkpoint", "/submit/", "owner"),
     "submission": Shown("A submission that waits", "{submission}", "owner"),
+    "edit": Shown("Correcting what was said of it", "{submission}edit/", "owner"),
     "tokens": Shown("Tokens for the API", "/account/tokens/", "owner"),
     "object": Shown("Objecting to an entry", "/entries/{second}/object/", "owner"),
     "moderation": Shown("What waits for staff", "/moderation/", "staff"),
@@ -163,11 +166,14 @@ def addresses(page: Page) -> dict[str, str]:
     page.get_by_role("button", name="Hand in").click()
     page.wait_for_url("**/submissions/**")
     submission = urlsplit(page.url).path
-    first, second, *_ = page.request.get("/board.json").json()["entries"]
+    entries = page.request.get("/board.json").json()["entries"]
+    (first, second, *_), (trained,) = entries, (entry for entry in entries if entry["title"] == "AT")
     page.goto(f"/entries/{first['slug']}/object/")
     page.locator("textarea").fill("Which commit of the recipe was this trained with? Its notes do not say.")
     page.locator("main form button").click()
-    return {"submission": submission, "first": first["slug"], "second": second["slug"]}
+    return {"submission": submission} | {
+        name: entry["slug"] for name, entry in (("first", first), ("second", second), ("trained", trained))
+    }
 
 
 def small(picture: bytes, colours: int = 64) -> bytes:

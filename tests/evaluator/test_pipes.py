@@ -56,8 +56,11 @@ def test_who_waits_is_called_back_until_the_answer_comes(start):
 
 
 def test_what_a_wait_raises_goes_through(start):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        start("time.sleep(1000)").read_line(100, lambda: signal.raise_signal(signal.SIGINT))
+        start("time.sleep(1000)").read_line(100, interrupted)
 
 
 def test_a_chatty_process_is_neither_blocked_nor_remembered(start):
