@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from math import log
 from typing import Any
 
-from scipy.stats import binomtest
-
 from evaluator.dataset_facts import find_dataset_facts
 from evaluator.shipped import find_protocol
 from leaderboard.analysis import Evidence, Spread, Study, Variant
 from leaderboard.figures import AXES, Drawing, Figure, Mark
 from leaderboard.findings import correlation
-from leaderboard.statistics import SIGNIFICANCE, Correlation, correlation_within_groups, rank_correlation
+from leaderboard.statistics import SIGNIFICANCE, Correlation, correlation_within_groups, rank_correlation, sign_test
 from trainers.recipe import Recipe
 
 
@@ -143,9 +141,9 @@ def _sharpens(evidence: Evidence, x: str, y: str) -> str:
             worse += 1
             both += points[-1][x].value > lowest[x].value
     counted = f"on {both} of {worse} paths that end above their lowest loss, flatness has worsened as well"
-    if not worse or binomtest(worse, worse).pvalue > SIGNIFICANCE:
+    if not worse or sign_test(worse, worse) > SIGNIFICANCE:
         return f"Too few points for a sign test, which needs 6 such paths: {counted}."
-    if binomtest(both, worse).pvalue > SIGNIFICANCE:
+    if sign_test(both, worse) > SIGNIFICANCE:
         return f"Settles nothing: {counted}."
     return f"{'Agrees with' if 2 * both > worse else 'Contradicts'} the paper: {counted}."
 

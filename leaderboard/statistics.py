@@ -9,9 +9,7 @@ from statistics import mean, stdev
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtr
-from scipy.stats import kendalltau, rankdata
-from scipy.stats import t as student_t
+from scipy.special import bdtr, stdtrit
 
 from evaluator.exceptions import InvalidRequest
 
@@ -34,8 +32,13 @@ def mcnemar(first: str, second: str) -> float:
         raise InvalidRequest(f"a paired test needs the same examples, got {len(first)} and {len(second)}")
     one, other = (np.frombuffer(outcomes.encode(), np.uint8) for outcomes in (first, second))
     only_first, only_second = np.count_nonzero(one > other), np.count_nonzero(one < other)
+    return sign_test(only_first, only_first + only_second)
+
+
+def sign_test(successes: int, n: int) -> float:
+    """Return the two-sided p-value of `successes` out of `n` where success and failure are equally likely."""
     # Twice the tail of the binomial distribution with p = 1/2, which is symmetric; the middle would count twice.
-    return min(1.0, 2 * float(bdtr(min(only_first, only_second), only_first + only_second, 0.5)))
+    return min(1.0, 2 * float(bdtr(min(successes, n - successes), n, 0.5)))
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ def _within_groups(
     members = defaultdict(lambda: defaultdict(list))
     for group, cluster, one, other in zip(groups, clusters, x, y, strict=True):
         members[group][cluster].append((float(one), float(other)))
+    from scipy.stats import kendalltau  # a second of imports that most processes never need
+
     planes = [_means(of_group.values()) for of_group in members.values()]
     telling = [plane for plane in planes if plane.shape[1] >= _FEWEST_POINTS and np.ptp(plane, axis=1).all()]
     if not telling:
@@ -142,7 +147,7 @@ def paired_difference(
     if n < _FEWEST_PAIRS:
         return None
     value = mean(means)
-    half = float(student_t.ppf(0.975, n - 1)) * stdev(means) / sqrt(n)
+    half = float(stdtrit(n - 1, 0.975)) * stdev(means) / sqrt(n)
     return Difference(value, value - half, value + half, n)
 
 
@@ -166,6 +171,8 @@ def _weighted(values: Sequence[npt.ArrayLike], sizes: Sequence[int]) -> npt.NDAr
 
 def _spearman(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """Return ρ of each row of x, y [rows, n]; nan where a row is constant."""
+    from scipy.stats import rankdata
+
     x, y = (rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (x, y))
     scale = np.sqrt((x**2).sum(1) * (y**2).sum(1))
     return np.divide((x * y).sum(1), scale, out=np.full(len(x), np.nan), where=scale > 0)

@@ -14,7 +14,8 @@ if __name__ == "__main__":
     django.setup()
     from django.core.management import call_command
     from dataclasses import replace
-    from evaluator.protocol import SMOKE, Examples, LandscapeSettings
+    from evaluator.protocol import Examples, LandscapeSettings
+    from evaluator.shipped import SMOKE
     from leaderboard import demo
     from trainers.recipe import load_recipe, override
 

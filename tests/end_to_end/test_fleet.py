@@ -26,7 +26,7 @@ import django
 django.setup()
 from dataclasses import replace
 from pathlib import Path
-from evaluator.protocol import SMOKE
+from evaluator.shipped import SMOKE
 from leaderboard import services
 long = replace(SMOKE, flatness=replace(SMOKE.flatness, samples=60, attack=replace(SMOKE.flatness.attack, steps=20)))
 submission = services.submit(Path("fixtures/tiny.safetensors"), title="Tiny", protocol=long)

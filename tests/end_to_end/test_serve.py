@@ -17,7 +17,7 @@ SUBMIT = """
 import django
 django.setup()
 from pathlib import Path
-from evaluator.protocol import SMOKE
+from evaluator.shipped import SMOKE
 from leaderboard import services
 print(services.submit(Path("fixtures/tiny.safetensors"), title="Tiny", protocol=SMOKE).get_absolute_url())
 """

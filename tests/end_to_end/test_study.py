@@ -14,7 +14,8 @@ if __name__ == "__main__":
     import django
     django.setup()
     from django.core.management import call_command
-    from evaluator.protocol import PROTOCOLS, SMOKE, Examples
+    from evaluator.protocol import Examples
+    from evaluator.shipped import PROTOCOLS, SMOKE
     from leaderboard.management.commands import study
     from trainers import recipe
 

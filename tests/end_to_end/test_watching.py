@@ -24,7 +24,7 @@ django.setup()
 from dataclasses import replace
 from pathlib import Path
 from django.contrib.auth.models import User
-from evaluator.protocol import SMOKE
+from evaluator.shipped import SMOKE
 from leaderboard import services
 ann = User.objects.create_user("ann", password="a long enough one")
 endless = replace(SMOKE, flatness=replace(SMOKE.flatness, samples=1000))

@@ -176,7 +176,7 @@ from dataclasses import replace
 from pathlib import Path
 from evaluator.child import MeasuringChild
 from evaluator.metrics import StageName
-from evaluator.protocol import SMOKE
+from evaluator.shipped import SMOKE
 from evaluator.results import ShardSpec
 from evaluator.types import Split
 from tests.evaluator.test_lifetime import innermost
