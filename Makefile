@@ -23,8 +23,8 @@ demo: $(STAMP)  ## train, submit, evaluate and rank reference models on real ima
 serve: $(STAMP)  ## open the site with one worker on what the demo made (Ctrl-C stops both); ADDRESS=HOST:PORT
 	@$(BIN)/python manage.py serve $(ADDRESS)
 
-test: $(STAMP)  ## run all tests, two files at a time
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(STAMP)  ## run all tests, three files at a time: some wait more than they work
+	@$(BIN)/python -m pytest -n 3 --dist loadfile
 
 check: $(STAMP)  ## lint, types, import directions, migrations, known vulnerabilities of what is pinned
 	@$(BIN)/ruff check .

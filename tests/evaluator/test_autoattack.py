@@ -36,12 +36,12 @@ def numpy_state():
 def test_outcomes_equal_one_direct_call_of_the_package(norm):
     budget = ThreatModel(norm, 0.05 if norm is Norm.LINF else 0.3)
     model = small_cnn()
-    images, labels = load_dataset("digits").examples(Split.TEST, 0, 24)
+    images, labels = load_dataset("digits").examples(Split.TEST, 0, 16)
     ours, _ = attacked(model, images, labels, threat_model=budget)
     with torch.random.fork_rng():
         direct = AutoAttack(copy.deepcopy(model), norm=norm.value, eps=budget.epsilon, version="standard", seed=0)
         direct.verbose = False
-        _, predictions = direct.run_standard_evaluation(images, labels, batch_size=24)
+        _, predictions = direct.run_standard_evaluation(images, labels, batch_size=16)
     assert [outcome == "robust" for outcome in ours] == (predictions == labels).tolist()
     assert len(set(ours)) >= 2, "a model that separates nothing compares nothing"
 

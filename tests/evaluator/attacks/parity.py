@@ -90,7 +90,7 @@ class Case:
         )
 
 
-FAB_STEPS, SQUARES = 25, 1200
+FAB_STEPS, SQUARES = 15, 600
 """Enough for squares of all sizes that 8 × 8 pixels hold; a full run of the reference takes tens of seconds."""
 
 CASES = (
