@@ -50,5 +50,5 @@ def test_a_demo_killed_while_it_evaluates_goes_on_and_ends_with_every_entry_once
     assert all(entry["numbers"]["robust_error_test"]["n"] == 4 for entry in board["entries"])
     assert "<svg" in (tmp_path / "demo" / "rloss-flatness.svg").read_text()
     assert (tmp_path / "demo" / "rloss-flatness.png").read_bytes().startswith(b"\x89PNG")
-    for said in ("TRADES", "Spearman's ρ", "make serve"):
+    for said in ("evaluate TRADES · smoke: ", "Spearman's ρ", "make serve"):
         assert said in printed
