@@ -101,3 +101,19 @@ def test_an_image_brings_the_colours_that_a_page_would_give_it() -> None:
     assert image.startswith('<svg class="marks"><style>:root{color:#212529;')
     assert "--chart-point:#6ea8fe" in image
     assert image.endswith("<path/></svg>")
+
+
+def test_the_frame_of_one_drawing_cuts_no_other_of_its_page(client: Client, tmp_path: Path) -> None:
+    factory.published(tmp_path, "url(#clip1)", quality=0.5)
+    drawn = re.search(r"<svg.*?</svg>", client.get("/").content.decode(), re.S)
+    assert drawn
+    narrower = page_charts.inline('<svg><g clip-path="url(#clip1)"/><clipPath id="clip1"><rect/></clipPath></svg>')
+    names = [re.findall(r'<clipPath id="([^"]+)"', svg) for svg in (drawn[0], narrower)]
+    assert all(names)
+    assert not set(names[0]) & set(names[1])
+    assert "clip1" not in names[0] + names[1]  # which a live drawing uses
+    for svg, defined in zip((drawn[0], narrower), names, strict=True):
+        used = re.findall(r'clip-path="url\(#([^)]+)\)"', svg)
+        assert used
+        assert set(used) <= set(defined)
+    assert "url(#clip1)" in drawn[0]  # a title is text
