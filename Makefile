@@ -24,7 +24,7 @@ serve: $(STAMP)  ## open the site with one worker on what the demo made (Ctrl-C 
 	@$(BIN)/python manage.py serve $(ADDRESS)
 
 test: $(STAMP)  ## run all tests, three files at a time: some wait more than they work
-	@$(BIN)/python -m pytest -n 3 --dist loadfile
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(STAMP)  ## lint, types, import directions, migrations, known vulnerabilities of what is pinned
 	@$(BIN)/ruff check .

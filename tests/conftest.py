@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -9,6 +10,22 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, here and in processes started from here
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is slow at any moment
 hypothesis.settings.load_profile("any machine")
+
+WAITING = {"docker", "end_to_end", "faults"}
+"""Folders whose tests wait for other processes more than they work."""
+
+
+@pytest.hookimpl(trylast=True)  # after pytest-django, which sorts by the database
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the files that wait evenly over those that work, so that files run at a time leave no core idle."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    places: dict[Path, float] = {}
+    for waits in (True, False):
+        alike = [file for file in files if (file.parent.name in WAITING) is waits]
+        places |= {file: (place + 0.5) / len(alike) for place, file in enumerate(alike)}
+    items[:] = [item for file in sorted(files, key=places.__getitem__) for item in files[file]]
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,13 @@ async rules => {
     .map(one => `${one.id}: ${one.nodes.slice(0, 3).map(said).join(" | ")}`);
 }
 """
+TWICE = """
+() => {
+  const names = [...document.querySelectorAll("[id]")].map(one => one.id);
+  return names.filter((name, place) => names.indexOf(name) !== place);
+}
+"""
+"""Ids that several elements have: a label, a link or the frame of a drawing then means the first."""
 CHANGED_BY_COLOUR = ["color-contrast", "link-in-text-block"]
 VARIANTS = ("digits/at", "digits/awp", "digits/trades", "digits/mart")
 MORE = ("/?beside=2&columns=rank", "/?q=trades", "/analysis/?study=none")
@@ -109,10 +116,12 @@ def pages(people: dict[str, Client]) -> list[Looked]:
 
 
 def faults(page: Page) -> Iterator[str]:
-    """Yield what axe-core calls serious or critical of a page that is open."""
+    """Yield what axe-core calls serious or critical of a page that is open, and ids that are there twice."""
     if page.locator("[data-specification]").count():
         page.locator("[data-specification]").first.scroll_into_view_if_needed()  # before, none comes to life
         page.locator(".live-chart svg").first.wait_for()
+    for name in page.evaluate(TWICE):
+        yield f"the id {name} is there twice"
     page.evaluate(AXE)
     for viewport, scheme, rules in (
         (DESKTOP, "light", None), (DESKTOP, "dark", CHANGED_BY_COLOUR),

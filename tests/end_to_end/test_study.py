@@ -22,7 +22,10 @@ if __name__ == "__main__":
     small, nothing = Path(sys.argv[1]), Examples(test=0, train=0)
     study.FOLDER = small / "study"
     recipe.FOLDER = small / "recipes"
-    full = replace(SMOKE, name="digits-demo", rankable=True)
+    full = replace(
+        SMOKE, name="digits-demo", rankable=True, autoattack_examples=Examples(test=2, train=2),
+        robust_loss_examples=Examples(test=8, train=4), flatness_examples=Examples(test=8, train=4),
+    )
     PROTOCOLS["digits-demo"] = (full,)
     PROTOCOLS["digits-curve"] = (replace(full, name="digits-curve", rankable=False, autoattack_examples=nothing),)
     PROTOCOLS["digits-stopped"] = (
@@ -35,7 +38,7 @@ RECIPES = """
 [base]
 dataset = "digits"
 architecture = "digits-cnn"
-epochs = 6
+epochs = 4
 snapshot_every = 2
 source = { kind = "labelled", examples = { start = 0, stop = 64 }, batch_size = 32 }
 attack = { kind = "pgd", norm = "Linf", epsilon = 0.15, steps = 2, step_size = 0.1, initialization = "uniform" }

@@ -13,7 +13,7 @@ from evaluator.store import ShardState
 from tests.faults.order import PROTOCOL, assert_all_in_order, end, reports, see_to_the_end
 from tests.workers import Evaluation, Worker, send
 
-KILLS = 3
+KILLS = 2
 
 
 VICTIMS: dict[str, Callable[[Worker], bool]] = {
