@@ -26,6 +26,8 @@ from leaderboard.labels import FONT_SIZE
 
 _FRAME = (376, 210)
 _FRAMES_A_ROW = 2
+_ALONE = 840
+"""How wide a frame is that has its row to itself: a page shows every chart as wide as it is."""
 _ASIDE = 4
 """By so many pixels the bars of two lines stand beside each other."""
 
@@ -52,9 +54,10 @@ def _chart(frames: Sequence[Frame], title: str, note: str, theme: str) -> dict[s
     names = list(dict.fromkeys(name for frame in frames for name, _ in frame.lines))
     epochs = [dot.x for frame in frames if frame.over_epochs for _, dots in frame.lines for dot in dots]
     drawn, rows, zooms = [], [], []
+    width = _FRAME[0] if len(frames) > 1 else _ALONE
     for number, frame in enumerate(frames):
         dots = [dot for _, line in frame.lines for dot in line]
-        x = Scale.around(frame.x, epochs if frame.over_epochs else [dot.x for dot in dots], _FRAME[0])
+        x = Scale.around(frame.x, epochs if frame.over_epochs else [dot.x for dot in dots], width)
         y = Scale.around(frame.y, [dot.y for dot in dots], _FRAME[1])
         drawn.append(_frame(frame, (x, y), number, names, colours))
         zooms.append({"x": x.ends, "y": y.ends})
