@@ -17,6 +17,12 @@ from evaluator.protocol import (
 )
 from evaluator.types import Neighborhood, Norm, ThreatModel
 
+
+def _flatness(pgd: PgdSettings, *, xi: float = 0.5, samples: int = 10) -> FlatnessSettings:
+    """Return average-case flatness in a ball of radius `xi`, attacked as the robust loss is but from one start."""
+    return FlatnessSettings(Neighborhood(xi), samples=samples, attack=replace(pgd, restarts=1))
+
+
 _cifar_pgd = PgdSettings(steps=20, step_size=0.007, restarts=10)
 
 CIFAR10_LINF = EvaluationProtocol(
@@ -30,7 +36,7 @@ CIFAR10_LINF = EvaluationProtocol(
     robust_loss_examples=Examples(test=1000, train=1000),
     autoattack=AutoAttackSettings(chunk_size=250),
     autoattack_examples=Examples(test=1000, train=1000),
-    flatness=FlatnessSettings(Neighborhood(0.5), samples=10, attack=replace(_cifar_pgd, restarts=1)),
+    flatness=_flatness(_cifar_pgd),
     flatness_examples=Examples(test=1000, train=1000),
 )
 
@@ -45,7 +51,7 @@ CIFAR10_L2 = replace(
     name="cifar10-l2",
     threat_model=ThreatModel(Norm.L2, 0.5),
     robust_loss=_l2_pgd,
-    flatness=FlatnessSettings(Neighborhood(0.5), samples=10, attack=replace(_l2_pgd, restarts=1)),
+    flatness=_flatness(_l2_pgd),
 )
 
 _paper_pgd = replace(_cifar_pgd, initialization=Initialization.NORM_UNIFORM, selection=Selection.WRONG_CLASS_CONFIDENCE)
@@ -55,7 +61,7 @@ STUTZ2021_CIFAR10 = replace(
     name="stutz2021-cifar10",
     threat_model=ThreatModel(Norm.LINF, 0.0314),
     robust_loss=_paper_pgd,
-    flatness=FlatnessSettings(Neighborhood(0.5), samples=10, attack=replace(_paper_pgd, restarts=1)),
+    flatness=_flatness(_paper_pgd),
 )
 
 # Snapshots on the way and early-stopped ones need a part of the numbers only. What is left is defined as in the full
@@ -125,7 +131,7 @@ DIGITS_LINF = EvaluationProtocol(
     robust_loss_examples=Examples(test=1000, train=400),
     autoattack=AutoAttackSettings(chunk_size=200),
     autoattack_examples=Examples(test=1000, train=400),
-    flatness=FlatnessSettings(Neighborhood(0.5), samples=10, attack=replace(_digits_pgd, restarts=1)),
+    flatness=_flatness(_digits_pgd),
     flatness_examples=Examples(test=1000, train=400),
 )
 
@@ -153,26 +159,29 @@ SMOKE = replace(
     robust_loss_examples=Examples(test=12, train=8),
     autoattack=AutoAttackSettings(chunk_size=4),
     autoattack_examples=Examples(test=4, train=4),
-    flatness=FlatnessSettings(Neighborhood(0.25), samples=2, attack=replace(_smoke_pgd, restarts=1)),
+    flatness=_flatness(_smoke_pgd, xi=0.25, samples=2),
     flatness_examples=Examples(test=12, train=8),
     rankable=False,
 )
 
+_SHIPPED = (
+    DIGITS_LINF,
+    DIGITS_DEMO,
+    DIGITS_CURVE,
+    DIGITS_STOPPED,
+    DIGITS_SHAPE,
+    CIFAR10_LINF,
+    CIFAR10_L2,
+    CIFAR100_LINF,
+    SVHN_LINF,
+    CIFAR10_SHAPE,
+    STUTZ2021_CIFAR10,
+    STUTZ2021_CURVE,
+    STUTZ2021_STOPPED,
+    SMOKE,
+)
 PROTOCOLS: dict[str, tuple[EvaluationProtocol, ...]] = {
-    "digits-linf": (DIGITS_LINF,),
-    "digits-demo": (DIGITS_DEMO,),
-    "digits-curve": (DIGITS_CURVE,),
-    "digits-stopped": (DIGITS_STOPPED,),
-    "digits-shape": (DIGITS_SHAPE,),
-    "cifar10-linf": (CIFAR10_LINF,),
-    "cifar10-l2": (CIFAR10_L2,),
-    "cifar100-linf": (CIFAR100_LINF,),
-    "svhn-linf": (SVHN_LINF,),
-    "cifar10-shape": (CIFAR10_SHAPE,),
-    "stutz2021-cifar10": (STUTZ2021_CIFAR10,),
-    "stutz2021-curve": (STUTZ2021_CURVE,),
-    "stutz2021-stopped": (STUTZ2021_STOPPED,),
-    "smoke": (SMOKE,),
+    name: tuple(one for one in _SHIPPED if one.name == name) for name in dict.fromkeys(one.name for one in _SHIPPED)
 }
 """Every shipped protocol by name, oldest version first."""
 

@@ -4,12 +4,14 @@ The kernels of a small network are shorter than their launches: without graphs t
 """
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor
+
+from evaluator.attacks.answering import logits_and_gradient
 
 Forward = Callable[[Tensor], Tensor]
 """Images [n, c, h, w] → logits [n, classes]."""
@@ -63,11 +65,5 @@ class Replayed:
         return graph if same else self._forward
 
 
-def _answers(forward: Forward, images: Tensor, differentiable: bool) -> list[Tensor]:
-    """Return logits and, where asked for, the gradient of a combination of them."""
-    images = images.clone().requires_grad_(differentiable)
-    logits = forward(images)
-    if not differentiable:
-        return [logits]
-    (gradient,) = torch.autograd.grad((logits * torch.linspace(-1, 1, logits.shape[1]).to(logits)).sum(), images)
-    return [logits.detach(), gradient]
+def _answers(forward: Forward, images: Tensor, differentiable: bool) -> Sequence[Tensor]:
+    return logits_and_gradient(forward, images) if differentiable else [forward(images)]

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from evaluator.attacks.answering import logits_and_gradient
+
 _EXAMPLES = 16
 _CLOSE = (1e-4, 0.05)
 """How far logits and gradients may differ, in shares of their length: rounding lets single ReLUs open or close."""
@@ -74,9 +76,4 @@ def _answers(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """Return logits, computed without gradients as most are, and the gradient of a combination of them."""
     with torch.no_grad():
         found = model(images)
-    images = images.clone().requires_grad_()
-    with torch.enable_grad():
-        logits = model(images)
-        weights = torch.linspace(-1, 1, logits.shape[1], device=logits.device)
-        (gradient,) = torch.autograd.grad((logits * weights).sum(), images)
-    return found, gradient
+    return found, logits_and_gradient(model, images)[1]
