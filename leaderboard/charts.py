@@ -1,9 +1,11 @@
 """Rows → chart specifications in one style, and their drawings (pure)."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import altair as alt
@@ -22,6 +24,8 @@ _FEW = 6
 _ROWS = "rows"
 _VEGA_BASE = "https://vega.github.io/vega-datasets/"
 """What the renderer puts before a link that names no host; ours are meant as paths of this site."""
+_CLIP = re.compile(r'(<clipPath id="|clip-path="url\(#)(?=clip\d+[")])')
+"""Where `clip1`, `clip2` … stand, counted anew in each drawing: in a page one's frame would cut another."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,8 @@ def _properties(theme: Theme) -> str:
 
 @lru_cache(maxsize=64)
 def _svg(spec: str) -> str:
-    return vl_convert.vegalite_to_svg(spec).replace(_VEGA_BASE, "")
+    prefix = f"d{blake2b(spec.encode(), digest_size=6).hexdigest()}-"
+    return _CLIP.sub(rf"\g<1>{prefix}", vl_convert.vegalite_to_svg(spec).replace(_VEGA_BASE, ""))
 
 
 @lru_cache(maxsize=16)

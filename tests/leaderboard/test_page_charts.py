@@ -11,7 +11,7 @@ from django.core.cache import cache
 from django.test import Client
 
 from evaluator.shipped import DIGITS_DEMO
-from leaderboard import charts, drawings, page_charts, report, selectors
+from leaderboard import board_chart, charts, drawings, page_charts, report, selectors
 from leaderboard.analysis import STUDIES
 from tests.leaderboard import factory
 
@@ -107,12 +107,12 @@ def test_the_frame_of_one_drawing_cuts_no_other_of_its_page(client: Client, tmp_
     factory.published(tmp_path, "url(#clip1)", quality=0.5)
     drawn = re.search(r"<svg.*?</svg>", client.get("/").content.decode(), re.S)
     assert drawn
-    narrower = page_charts.inline('<svg><g clip-path="url(#clip1)"/><clipPath id="clip1"><rect/></clipPath></svg>')
-    names = [re.findall(r'<clipPath id="([^"]+)"', svg) for svg in (drawn[0], narrower)]
+    other = charts.render_svg(board_chart.board_figure(selectors.board(DIGITS_DEMO), theme="dark"))
+    names = [re.findall(r'<clipPath id="([^"]+)"', svg) for svg in (drawn[0], other)]
     assert all(names)
     assert not set(names[0]) & set(names[1])
     assert "clip1" not in names[0] + names[1]  # which a live drawing uses
-    for svg, defined in zip((drawn[0], narrower), names, strict=True):
+    for svg, defined in zip((drawn[0], other), names, strict=True):
         used = re.findall(r'clip-path="url\(#([^)]+)\)"', svg)
         assert used
         assert set(used) <= set(defined)
