@@ -40,15 +40,14 @@ class Each:
     def __init__(self, progress: Progress, verb: str) -> None:
         self._progress, self._verb = progress, verb
         self._bars: dict[str, Any] = {}
-        self._ended: set[str] = set()
 
     def __call__(self, title: str, done: int, total: int) -> None:
         """Hear how far something is."""
         if title not in self._bars:
             self._bars[title] = self._progress.add_task(f"{self._verb} {title}", total=total)
+        ended = self._progress.tasks[self._bars[title]].finished
         self._progress.update(self._bars[title], completed=done)
-        if not self._progress.console.is_terminal and done == total and title not in self._ended:
-            self._ended.add(title)
+        if not self._progress.console.is_terminal and done == total and not ended:
             self._progress.console.print(f"{self._verb} {title}: {done} of {total}", highlight=False, markup=False)
 
 

@@ -96,12 +96,12 @@ def _within_groups(
     y: tuple[float, ...],
     seed: int,
 ) -> Correlation | None:
+    from scipy.stats import kendalltau  # a second of imports that most processes never need
+
     members: defaultdict[Hashable, defaultdict[Hashable, list[tuple[float, float]]]]
     members = defaultdict(lambda: defaultdict(list))
     for group, cluster, one, other in zip(groups, clusters, x, y, strict=True):
         members[group][cluster].append((float(one), float(other)))
-    from scipy.stats import kendalltau  # a second of imports that most processes never need
-
     planes = [_means(of_group.values()) for of_group in members.values()]
     telling = [plane for plane in planes if plane.shape[1] >= _FEWEST_POINTS and np.ptp(plane, axis=1).all()]
     if not telling:

@@ -34,7 +34,7 @@ def measured(number: Measurement | None) -> str:
 
 
 @register.filter
-def cells(numbers: Iterable[tuple[Measurement | None, Measurement | None]], version: int | None) -> str:
+def as_cells(numbers: Iterable[tuple[Measurement | None, Measurement | None]], version: int | None) -> str:
     """Return a row's numbers as table cells, each with that under the protocol's other `version`, where there is one.
 
     A loop of the template would take a fifth of the board's time.

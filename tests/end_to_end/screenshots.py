@@ -171,9 +171,8 @@ def addresses(page: Page) -> dict[str, str]:
     page.goto(f"/entries/{first['slug']}/object/")
     page.locator("textarea").fill("Which commit of the recipe was this trained with? Its notes do not say.")
     page.locator("main form button").click()
-    return {"submission": submission} | {
-        name: entry["slug"] for name, entry in (("first", first), ("second", second), ("trained", trained))
-    }
+    slugs = {"first": first["slug"], "second": second["slug"], "trained": trained["slug"]}
+    return {"submission": submission, **slugs}
 
 
 def small(picture: bytes, colours: int = 64) -> bytes:
