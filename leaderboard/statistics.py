@@ -9,7 +9,6 @@ from statistics import mean, stdev
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import bdtr, stdtrit
 
 from evaluator.exceptions import InvalidRequest
 
@@ -37,6 +36,8 @@ def mcnemar(first: str, second: str) -> float:
 
 def sign_test(successes: int, n: int) -> float:
     """Return the two-sided p-value of `successes` out of `n` where success and failure are equally likely."""
+    from scipy.special import bdtr  # half a second of imports that most processes never need
+
     # Twice the tail of the binomial distribution with p = 1/2, which is symmetric; the middle would count twice.
     return min(1.0, 2 * float(bdtr(min(successes, n - successes), n, 0.5)))
 
@@ -96,7 +97,7 @@ def _within_groups(
     y: tuple[float, ...],
     seed: int,
 ) -> Correlation | None:
-    from scipy.stats import kendalltau  # a second of imports that most processes never need
+    from scipy.stats import kendalltau  # another second
 
     members: defaultdict[Hashable, defaultdict[Hashable, list[tuple[float, float]]]]
     members = defaultdict(lambda: defaultdict(list))
@@ -138,6 +139,8 @@ def paired_difference(
     of one recipe are more alike than recipes are. Without, each pair stands for itself: the interval is then about
     further pairs of the same kind.
     """
+    from scipy.special import stdtrit
+
     members: defaultdict[Hashable, list[float]] = defaultdict(list)
     keys = range(len(first)) if clusters is None else clusters
     for key, one, other in zip(keys, first, second, strict=True):

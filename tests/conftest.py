@@ -1,6 +1,8 @@
 """Tests measure and train networks so small that a second thread only gets in their way, above all beside others."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,13 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported, here and in processes started from here
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy one is slow at any moment
 hypothesis.settings.load_profile("any machine")
+
+MEMORY, ROOM_BYTES = Path("/dev/shm"), 4 << 30
+"""Where Linux has a disk in memory, and how much of it must be free for the files of the tests."""
+
+# They make and throw away thousands of databases, and a real disk is waited for at each
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM_BYTES:
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 WAITING = {"docker", "end_to_end", "faults"}
 """Folders whose tests wait for other processes more than they work."""
