@@ -32,16 +32,16 @@ def numpy_state():
     return np.random.get_state()[1].tolist()  # noqa: NPY002  # the global one is what the package touches
 
 
-@pytest.mark.parametrize("norm", Norm)
-def test_outcomes_equal_one_direct_call_of_the_package(norm):
-    budget = ThreatModel(norm, 0.05 if norm is Norm.LINF else 0.3)
+def test_outcomes_equal_one_direct_call_of_the_package_in_l2():
+    """In L∞ test_golden.py compares them, for a network that is robust."""
+    budget = ThreatModel(Norm.L2, 0.3)
     model = small_cnn()
-    images, labels = load_dataset("digits").examples(Split.TEST, 0, 16)
+    images, labels = load_dataset("digits").examples(Split.TEST, 0, 10)
     ours, _ = attacked(model, images, labels, threat_model=budget)
     with torch.random.fork_rng():
-        direct = AutoAttack(copy.deepcopy(model), norm=norm.value, eps=budget.epsilon, version="standard", seed=0)
+        direct = AutoAttack(copy.deepcopy(model), norm="L2", eps=budget.epsilon, version="standard", seed=0)
         direct.verbose = False
-        _, predictions = direct.run_standard_evaluation(images, labels, batch_size=16)
+        _, predictions = direct.run_standard_evaluation(images, labels, batch_size=10)
     assert [outcome == "robust" for outcome in ours] == (predictions == labels).tolist()
     assert len(set(ours)) >= 2, "a model that separates nothing compares nothing"
 
@@ -86,7 +86,8 @@ def test_the_globals_are_restored_after_an_error_too(implementation):
 def test_what_the_package_warns_of_is_recorded_with_the_outcome():
     model = torch.nn.Sequential(small_cnn(), torch.nn.Softmax(1))
     images, labels = load_dataset("digits").examples(Split.TEST, 0, 2)
-    outcomes, warnings = attacked(model, images, labels)
+    with shortened():
+        outcomes, warnings = attacked(model, images, labels)
     assert set(outcomes) <= set(BROKEN_BY)
     assert any("probability distribution" in warning for warning in warnings)
 
@@ -104,8 +105,9 @@ def test_one_dynamic_model_does_not_flag_the_next():
             return self.inner(x)
 
     images, labels = load_dataset("digits").examples(Split.TEST, 0, 2)
-    _, flagged = attacked(Dynamic(), images, labels)
-    _, honest = attacked(small_cnn(), images, labels)
+    with shortened():
+        _, flagged = attacked(Dynamic(), images, labels)
+        _, honest = attacked(small_cnn(), images, labels)
     assert any("dynamic defense" in warning for warning in flagged)
     assert not any("dynamic defense" in warning for warning in honest)
 

@@ -25,9 +25,9 @@ SHORT = SMOKE.limited(4)
 LONG = replace(
     SMOKE,
     name="long",
-    flatness=replace(SMOKE.flatness, samples=100, attack=replace(SMOKE.flatness.attack, steps=20)),
+    flatness=replace(SMOKE.flatness, samples=50, attack=replace(SMOKE.flatness.attack, steps=20)),
 )
-"""Some 200 shards that keep one worker busy for about ten seconds: time for another to join, and to die."""
+"""Some 100 shards that keep one worker busy for many seconds: time for another to join, and to die."""
 
 
 class Announced(Evaluation):

@@ -12,30 +12,27 @@ from tests.workers import Evaluation
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["killed", "emptied", "away"])
-def test_wake_ups_that_were_lost_are_sent_again_by_the_sweep(place: Evaluation, broker: Server, how):
+def test_wake_ups_that_were_lost_are_sent_again_by_the_sweep(place: Evaluation, broker: Server):
     site = Site(place)
-    if how == "away":
-        broker.kill()
-    (run_id,) = site.submit(PROTOCOL)  # accepted, whether or not anybody can be told
-    match how:
-        case "killed":
-            broker.kill()
-            broker.start()
-        case "emptied":
-            empty(broker)
-        case "away":
-            broker.start()
+    broker.kill()
+    runs = site.submit(PROTOCOL)  # accepted, whether or not anybody can be told
+    broker.start()
+    runs += site.submit(replace(PROTOCOL, name="emptied"))
+    empty(broker)
+    runs += site.submit(replace(PROTOCOL, name="killed"))
+    broker.kill()
+    broker.start()
     assert messages(broker, "evaluation") == 0
     with place.worker("worker") as worker:
-        assert place.done(run_id) == 0
-        assert site.sweep() == "1 queued"
-        place.until_complete(run_id)
-        place.until(lambda: messages(broker, "site") == 1)
-        empty(broker)  # nobody tells the site that the run is complete
+        assert [place.done(run_id) for run_id in runs] == [0, 0, 0]
+        assert site.sweep() == "3 queued"
+        for run_id in runs:
+            place.until_complete(run_id)
+        place.until(lambda: messages(broker, "site") == len(runs))
+        empty(broker)  # nobody tells the site that the runs are complete
         end(worker)
-    assert site.sweep() == "1 published"
-    assert site.entries() == {run_id: len(place.store.result(run_id).measurements)}
+    assert site.sweep() == "3 published"
+    assert site.entries() == {run_id: len(place.store.result(run_id).measurements) for run_id in runs}
     assert_all_in_order(place)
 
 

@@ -13,9 +13,6 @@ from evaluator.store import ShardState
 from tests.faults.order import PROTOCOL, assert_all_in_order, end, reports, see_to_the_end
 from tests.workers import Evaluation, Worker, send
 
-KILLS = 2
-
-
 VICTIMS: dict[str, Callable[[Worker], bool]] = {
     "the process that measures": lambda worker: send(worker.measuring, signal.SIGKILL),
     "the process that claims": lambda worker: send(worker.claiming, signal.SIGKILL),
@@ -25,14 +22,13 @@ VICTIMS: dict[str, Callable[[Worker], bool]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("victim", VICTIMS)
-def test_a_run_survives_kills_at_random_instants(place: Evaluation, dice, victim):
+def test_a_run_survives_the_kill_of_each_of_its_processes_at_random_instants(place: Evaluation, dice):
     place.variables["LEASE_SECONDS"] = "5"  # how long a shard waits whose worker is dead
     run_id = place.create(PROTOCOL)
     worker = place.start("worker")
     kept = {}
     try:
-        for _ in range(KILLS):
+        for victim in dice.sample(list(VICTIMS), len(VICTIMS)):
             place.nudge(run_id)
             aim = place.done(run_id) + dice.randint(1, 3)  # so no shard is met twice
             place.until(lambda: place.done(run_id) >= aim)  # noqa: B023  # called at once
@@ -50,12 +46,8 @@ def test_a_run_survives_kills_at_random_instants(place: Evaluation, dice, victim
     shards = place.shards(run_id)
     assert reports(shards).items() >= kept.items()
     lost = sum(shard.failures for shard in shards)
-    claimed_again = sum(shard.attempt - 1 for shard in shards)
-    assert lost == claimed_again
-    if victim == "the process that measures":
-        assert lost == KILLS
-    else:  # who is killed between two shards loses none
-        assert 0 < lost <= KILLS
+    assert lost == sum(shard.attempt - 1 for shard in shards)
+    assert 0 < lost <= len(VICTIMS)  # who is killed between two shards loses none; who measures, always one
     assert_all_in_order(place)
 
 
