@@ -1,11 +1,14 @@
 """What the API's own description allows, and what it does not: nothing breaks it, and its answers are as described."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import schemathesis
 from django.contrib.auth.models import User
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
 from hypothesis import HealthCheck, Phase, given, settings
 from schemathesis import Case
 from schemathesis.checks import not_a_server_error
@@ -47,6 +50,16 @@ NEVER_WRONG = {f"GET /api/v1/{name}" for name in ("queue", "protocols", "metrics
 """Who asks nothing, or for any word, asks nothing that the description forbids."""
 
 OPERATIONS = [one.ok() for one in SCHEMA.get_all_operations()]
+
+
+@pytest.fixture(autouse=True)
+def connected() -> Iterator[None]:
+    """Let no request close the connection whose transaction the test is in, as Django's own client does."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
 
 
 @pytest.fixture
